@@ -1,0 +1,113 @@
+# Two commands do everything: `make serve` and `make test`. Nothing but Python 3.11+, make and git is needed.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 3000
+BIN := $(VENV)/bin
+# Nobody's deployment reports home because it followed this README.
+export BENTOML_DO_NOT_TRACK ?= True
+
+.DEFAULT_GOAL := help
+.PHONY: help install models serve test lint format docs lock bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.installed: requirements/dev.lock requirements/uv.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.lock
+	@# the 'serving' command; what it is built with is in the lock already
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --offline --no-deps --no-build-isolation --editable .
+	touch $@
+
+install: $(VENV)/.installed  ## make .venv with the locked dependencies
+
+models: install  ## train or export the models that are not in the store yet
+	@$(BIN)/python -m train
+
+serve: models  ## train what is missing and serve on PORT (3000)
+	$(BIN)/bentoml serve service:svc --port $(PORT)
+
+# A file of tests stays in one process, with its servers; much of the time is waiting for those. In the order of the
+# files, not by their number of tests: those with servers have few, and left to the end they would run one by one.
+test: install  ## run all tests
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The optional engine is tested where it is installed, in an environment of its own: the default one shows that
+# nothing needs it.
+OPENVINO := .build/openvino-venv
+$(OPENVINO)/.installed: requirements/dev.lock requirements/openvino.lock | $(VENV)/.installed
+	$(PYTHON) -m venv --clear $(OPENVINO)
+	VIRTUAL_ENV=$(OPENVINO) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.lock requirements/openvino.lock
+	touch $@
+
+.PHONY: test-openvino bench-engines
+test-openvino: $(OPENVINO)/.installed  ## run the tests of the engines with OpenVINO installed
+	$(OPENVINO)/bin/python -m pytest tests/engines
+
+bench-engines: models $(OPENVINO)/.installed  ## measure the engines of InceptionV3 side by side; takes ten minutes
+	$(BIN)/python -m benchmarks.engines
+
+lint: install  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: install  ## let ruff format and sort
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: install  ## write the tables of README.md that the code is the source of
+	$(BIN)/python -m tests.docs.generated
+
+COMPILE_COMMAND = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+COMPILE = $(COMPILE_COMMAND) --custom-compile-command 'make lock'
+lock:  ## resolve the dependencies anew into requirements/
+	@test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv)
+	$(COMPILE) pyproject.toml --extra train --extra dev --output-file requirements/dev.lock
+	$(COMPILE) pyproject.toml --constraints requirements/dev.lock --output-file requirements/serve.lock
+	$(COMPILE) pyproject.toml --extra openvino --constraints requirements/dev.lock --output-file requirements/openvino.lock
+	grep -E '^uv==' requirements/dev.lock | sed 's/ \\$$//' | \
+		$(COMPILE) - --output-file requirements/uv.lock
+
+# One environment for each framework that bench compares with: benchmarks/peers/<name>.in, .lock -> .build/peers/<name>.
+PEERS := $(patsubst benchmarks/peers/%.in,%,$(wildcard benchmarks/peers/*.in))
+.build/peers/%/.installed: benchmarks/peers/%.lock | $(VENV)/.installed
+	$(PYTHON) -m venv --clear .build/peers/$*
+	VIRTUAL_ENV=.build/peers/$* $(BIN)/uv pip sync --quiet --require-hashes $<
+	touch $@
+
+.PHONY: bench-peers
+bench-peers: install  ## make the environments of the servers that bench compares with
+	@for peer in $(PEERS); do \
+		$(MAKE) --no-print-directory .build/peers/$$peer/.installed || \
+			{ rm -rf .build/peers/$$peer; echo "left out: $$peer cannot be installed here" >&2; }; \
+	done
+
+# With the service's versions, except that MLServer wants an older FastAPI: with the service's engine there.
+.PHONY: lock-peers
+lock-peers: install  ## resolve the peers anew
+	@mkdir -p .build/peers
+	@grep -E '^(numpy|onnxruntime)==' requirements/dev.lock | sed 's/ \\$$//' > .build/peers/engine.lock
+	@for peer in $(PEERS); do \
+		constraints=requirements/dev.lock; \
+		test $$peer = mlserver && constraints=.build/peers/engine.lock; \
+		$(COMPILE_COMMAND) --custom-compile-command 'make lock-peers' --constraints $$constraints \
+			benchmarks/peers/$$peer.in --output-file benchmarks/peers/$$peer.lock || exit 1; \
+	done
+
+bench: models bench-peers  ## measure this service against its peers; takes about an hour
+	$(BIN)/python -m benchmarks
+
+.PHONY: bench-overload
+bench-overload: models  ## offer ten times the sustainable load for a minute; takes about six minutes
+	$(BIN)/python -m benchmarks overload
+
+.PHONY: bench-jobs
+bench-jobs: models  ## measure jobs in SQLite and in Redis; takes about five minutes
+	$(BIN)/python -m benchmarks jobs
+
+clean:  ## remove the environment and caches (the model store stays)
+	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
