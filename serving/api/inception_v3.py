@@ -1,0 +1,97 @@
+"""InceptionV3 predictions: from image files to answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+
+from serving.admission import Admission
+from serving.api.description import ModelDescription, describe
+from serving.api.request import current_request
+from serving.api.schemas import DEFAULT_TOP_K, Candidate, Classification, ImageLabel
+from serving.disconnect import while_connected
+from serving.engines.session import available_cores
+from serving.images import check_image, load_image, sample_image
+from serving.models import StoredModel
+from serving.predictions import Probabilities, check_top_k, rank
+from serving.settings import ImageSettings
+from serving.tensor_http import Submit
+
+
+class InceptionV3Handler:
+    """Decodes in threads of this process; the runner predicts.
+
+    Pillow releases the interpreter lock while it decodes and resizes, so the event loop goes on meanwhile.
+    """
+
+    def __init__(
+        self,
+        model: StoredModel,
+        *,
+        submit: Submit,
+        admission: Admission,
+        settings: ImageSettings,
+    ) -> None:
+        self.model = model
+        self.labels = model.metadata.labels
+        self.sample = sample_image()
+        self._description: ModelDescription | None = None
+        self._submit = submit
+        self._admission = admission
+        formats, max_pixels = frozenset(settings.allowed_formats), settings.max_image_pixels
+        self._load = partial(load_image, formats=formats, max_pixels=max_pixels)
+        self._check = partial(check_image, formats=formats, max_pixels=max_pixels)
+        self._threads = ThreadPoolExecutor(settings.decode_threads or available_cores(), "decode")
+
+    async def describe(self) -> ModelDescription:
+        """The sample answer is a real one, asked of the runner once."""
+        if self._description is None:
+            answer = await self.classify(self.sample)
+            self._description = describe(
+                self.model,
+                sample_request={"image": base64.b64encode(self.sample).decode("ascii")},
+                sample_response=answer.model_dump(),
+            )
+        return self._description
+
+    async def classify(self, content: bytes, top_k: int = DEFAULT_TOP_K) -> Classification:
+        return self._rank(await self._probabilities(content, top_k), top_k)
+
+    async def classify_batched(self, content: bytes, top_k: int) -> Classification:
+        return self._rank(await self._probabilities(content, top_k, batched=True), top_k)
+
+    async def label(self, content: bytes) -> ImageLabel:
+        probabilities = await self._probabilities(content, 1)
+        return ImageLabel.model_construct(prediction=self.labels[int(probabilities.argmax())])
+
+    async def check(self, content: bytes, top_k: int) -> None:
+        """Refuse from its header what `classify` would refuse; in a thread, as a header may be long.
+
+        Raises:
+            InvalidInputError: as `classify`.
+            InvalidImageError: as `classify`, but for damaged pixels.
+        """
+        check_top_k(top_k, self.labels)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._check, content)
+
+    async def _probabilities(self, content: bytes, top_k: int, *, batched: bool = False) -> Probabilities:
+        check_top_k(top_k, self.labels)
+        request = current_request.get()
+        with self._admission.admit():
+            async with while_connected(request.receive):
+                image = await asyncio.get_running_loop().run_in_executor(self._threads, self._load, content)
+                request.size = f"pixels={image.pixels}"
+                rows = await self._submit(image.array[np.newaxis], expires_in=request.expires_in(), alone=not batched)
+        return rows[0]
+
+    def _rank(self, probabilities: Probabilities, top_k: int) -> Classification:
+        return Classification.model_construct(
+            predictions=[
+                Candidate.model_construct(label=found.label, class_id=found.class_id, probability=found.probability)
+                for found in rank(probabilities, self.labels, top_k)
+            ]
+        )
