@@ -1,0 +1,1 @@
+"""The commands of `serving`, and what they print."""

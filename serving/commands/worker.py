@@ -1,0 +1,46 @@
+"""`serving worker`."""
+
+from __future__ import annotations
+
+import click
+
+from serving.commands.exits import FAILED, Failure
+
+
+@click.command()
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME",
+    help="Do jobs of this model; may be given several times. Every model that the configuration enables unless given.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=1,
+    metavar="N",
+    help="Engine calls of a model at a time; 1 unless given.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    metavar="PORT",
+    help="Port of /readyz and /metrics, 0 for a free one. `jobs.worker_port` of the configuration unless given.",
+)
+def worker(models: tuple[str, ...], concurrency: int, port: int | None) -> int:
+    """Do jobs until SIGTERM or Ctrl-C.
+
+    Any number of workers may run on any number of hosts, as long as all have the same `jobs.url`. The exit status
+    is 0 after a drain within the grace period.
+    """
+    from serving.configuration import read_settings
+    from serving.errors import ConfigurationError, ModelError
+
+    try:
+        read_settings()
+        from serving.jobs.supervisor import supervise
+
+        return supervise(models=list(dict.fromkeys(models)), concurrency=concurrency, port=port)
+    except (ConfigurationError, ModelError) as error:
+        raise Failure(FAILED, str(error)) from error

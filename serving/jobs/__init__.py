@@ -1,0 +1,1 @@
+"""The asynchronous pattern: jobs that are accepted at once, kept durably and run by workers."""

@@ -1,0 +1,90 @@
+"""One batch of jobs through the engine of a model, in a thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from serving.errors import (
+    InvalidInputError,
+    MalformedRequestError,
+    PayloadTooLargeError,
+    ServingError,
+    UnsupportedMediaTypeError,
+)
+from serving.jobs.job import Claimed, JobError
+from serving.jobs.work import Prepared, Work
+
+logger = logging.getLogger("serving.jobs.worker")
+
+# The fault is in the input, which will be the same next time.
+_PERMANENT = (InvalidInputError, MalformedRequestError, PayloadTooLargeError, UnsupportedMediaTypeError)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt failed, as the caller is told, and whether another one may help."""
+
+    error: JobError
+    retryable: bool
+
+
+Outcome = bytes | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A claimed job whose input has been decoded."""
+
+    claimed: Claimed
+    prepared: Prepared
+
+
+def failure(error: Exception, claimed: Claimed) -> Failure:
+    """What the caller is told of `error`; what is not for callers goes to the log, with the job's id."""
+    if isinstance(error, ServingError):
+        return Failure(JobError(error.code, error.message), retryable=not isinstance(error, _PERMANENT))
+    lease = claimed.lease
+    logger.error("job %s: attempt %d failed", lease.job_id, lease.attempt, exc_info=error)
+    message = "the prediction failed; the log has the cause under the job's id"
+    return Failure(JobError(ServingError.code, message), retryable=True)
+
+
+class EngineCall:
+    """Runs batches; loads the engine before the first one."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._opening = threading.Lock()
+        self._opened = False
+
+    def open(self) -> None:
+        """Load the engine unless it is loaded. Several threads may ask at once."""
+        with self._opening:
+            if not self._opened:
+                self._work.open()
+                self._opened = True
+
+    def __call__(self, batch: Sequence[Ready]) -> list[Outcome]:
+        """The outcome of each job, in order."""
+        try:
+            self.open()
+        except Exception as error:  # noqa: BLE001 - a model that cannot be loaded now may be at the next attempt
+            return [failure(error, ready.claimed) for ready in batch]
+        return self._run(batch)
+
+    def _run(self, batch: Sequence[Ready]) -> list[Outcome]:
+        """When the call fails the batch is tried in halves, until only the culprit fails."""
+        try:
+            answers = self._work.run([ready.prepared for ready in batch])
+        except Exception as error:  # noqa: BLE001 - whatever the engine raises is the outcome of whoever caused it
+            if len(batch) == 1:
+                return [failure(error, batch[0].claimed)]
+            middle = len(batch) // 2
+            return self._run(batch[:middle]) + self._run(batch[middle:])
+        return [
+            answer if isinstance(answer, bytes) else failure(answer, ready.claimed)
+            for answer, ready in zip(answers, batch, strict=True)
+        ]

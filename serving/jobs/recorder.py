@@ -1,0 +1,103 @@
+"""The last step of an attempt: telling the store, for as long as that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from serving.errors import NotFoundError, UnavailableError
+from serving.job_metrics import JobMetrics
+from serving.jobs.backoff import Backoff
+from serving.jobs.changes import Changes
+from serving.jobs.engine_call import Outcome
+from serving.jobs.job import Claimed, Lease, Status
+from serving.jobs.journal import Journal
+from serving.jobs.leases import Leases
+from serving.jobs.store import JobStore
+
+logger = logging.getLogger("serving.jobs.worker")
+
+
+class Recorder:
+    """Holds the jobs that this process has claimed, until the store knows what became of them.
+
+    Every method is for the thread of one event loop.
+    """
+
+    def __init__(self, store: JobStore, leases: Leases, metrics: JobMetrics, journal: Journal) -> None:
+        self._store = store
+        self._leases = leases
+        self._metrics = metrics
+        self._journal = journal
+        self._held: set[Lease] = set()
+        self._changes = Changes()
+
+    @property
+    def held(self) -> frozenset[Lease]:
+        """Claimed by this process and not over yet."""
+        return frozenset(self._held)
+
+    async def until_held(self, most: int) -> None:
+        """Return once at most so many jobs are held."""
+        await self._changes.until(lambda: len(self._held) <= most)
+
+    def hold(self, lease: Lease) -> None:
+        self._held.add(lease)
+        self._leases.hold(lease)
+
+    def lost(self, claimed: Claimed) -> bool:
+        """Whether there is no use in going on with a job."""
+        return self._leases.lost(claimed.lease)
+
+    async def record(self, claimed: Claimed, outcome: Outcome) -> None:
+        """Tell the store; while it is down, again and again, unless the lease is lost meanwhile."""
+        lease = claimed.lease
+        if isinstance(outcome, bytes):
+            recorded = await self._tell(lease, lambda: self._store.succeed(lease, outcome))
+            self._over(lease, "succeeded" if recorded else "lost")
+            if recorded:
+                self._metrics.finished(lease.model, Status.SUCCEEDED)
+            return
+        recorded = await self._tell(lease, lambda: self._store.fail(lease, outcome.error, retryable=outcome.retryable))
+        self._over(lease, "failed" if recorded else "lost")
+        if recorded and (not outcome.retryable or await self._has_failed(lease)):
+            self._metrics.finished(lease.model, Status.FAILED)
+
+    async def release(self, lease: Lease) -> None:
+        """Give a job back that has not been started, or that cannot be finished any more."""
+        released = await self._tell(lease, lambda: self._store.release(lease))
+        self._over(lease, "released" if released else "lost")
+
+    def drop(self, lease: Lease) -> None:
+        """Go on without a job whose lease is lost."""
+        self._over(lease, "lost")
+
+    def _over(self, lease: Lease, outcome: str) -> None:
+        self._leases.drop(lease)
+        self._metrics.attempt(lease.model, outcome)
+        self._journal.over()
+        self._held.discard(lease)
+        self._changes.notify()
+
+    async def _tell(self, lease: Lease, tell: Callable[[], Awaitable[bool]]) -> bool:
+        backoff = Backoff()
+        while True:
+            try:
+                return await tell()
+            except UnavailableError as error:
+                logger.warning("job %s: the store cannot be told, trying again: %s", lease.job_id, error.message)
+            except Exception:
+                # A fault of the store or in ours: for ever would be a job that never ends. So the lease runs out.
+                logger.exception("job %s: the store cannot be told how the attempt ended", lease.job_id)
+                return False
+            if self._leases.lost(lease):
+                return False
+            await asyncio.sleep(backoff.next())
+
+    async def _has_failed(self, lease: Lease) -> bool:
+        """Whether that was the last attempt; false when the store cannot say now, as only a counter needs it."""
+        try:
+            return (await self._store.get(lease.job_id)).status is Status.FAILED
+        except (UnavailableError, NotFoundError):
+            return False

@@ -1,0 +1,137 @@
+"""A Redis for the tests: a private one from PATH that may be killed, or the one that SERVING_TEST_REDIS_URL names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NoReturn
+
+import pytest
+
+from tests.server import free_port
+
+URL_VARIABLE = "SERVING_TEST_REDIS_URL"
+NO_SKIPS_VARIABLE = "CI_FORBIDS_SKIPS"
+START_SECONDS = 10.0
+STARTS = 3
+
+
+class GivenRedis:
+    """A server that is not the tests' own: it is neither stopped nor emptied, so each test needs a namespace."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+
+class PrivateRedis(GivenRedis):
+    """A redis-server of the tests' own, with an append-only file that outlives `kill`.
+
+    `options` are added to its command line: `"--requirepass", "secret"`. A write is on the disk before it is answered
+    (`appendfsync always`): with `everysec` Redis may answer while a slow disk has not got the write yet.
+    """
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        self._port = free_port()
+        super().__init__(f"redis://127.0.0.1:{self._port}/0")
+        self.log = directory / "redis.txt"
+        self._command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self._port), "--dir", str(directory)]
+        self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, or start it again with what it had stored, and wait until it answers."""
+        assert self._process is None, "it runs"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        try:
+            self._wait_until_it_answers(self._process)
+        except BaseException:
+            self.kill()
+            raise
+
+    def kill(self) -> None:
+        """SIGKILL: as when the machine's memory runs out."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> None:
+        """SIGTERM: Redis closes its connections and ends in order. Does nothing when it does not run."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+    def _wait_until_it_answers(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and process.poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+                    connection.sendall(b"PING\r\n")
+                    # An error such as -NOAUTH is an answer too; -LOADING is not.
+                    answer = connection.recv(64)
+                    if answer and not answer.startswith(b"-LOADING"):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.01)
+        raise AssertionError(f"redis-server did not start:\n{self.log.read_text()}")
+
+
+def _skip(reason: str) -> NoReturn:
+    if os.environ.get(NO_SKIPS_VARIABLE):
+        pytest.fail(f"{reason}; {NO_SKIPS_VARIABLE} is set")
+    pytest.skip(reason)
+
+
+def _start(directory: Path, *options: str) -> PrivateRedis:
+    if shutil.which("redis-server") is None:
+        _skip("no redis-server on PATH")
+    for _ in range(STARTS - 1):
+        server = PrivateRedis(directory, *options)
+        try:
+            server.start()
+        except AssertionError:  # somebody else may have taken the port meanwhile
+            continue
+        return server
+    server = PrivateRedis(directory, *options)
+    server.start()
+    return server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[GivenRedis]:
+    """One server for the tests that leave it running; each uses a namespace of its own."""
+    given = os.environ.get(URL_VARIABLE)
+    if given:
+        yield GivenRedis(given)
+        return
+    with TemporaryDirectory() as directory:
+        server = _start(Path(directory))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def private_redis(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
+    """Starts servers with the given options, for the tests that kill or configure them; all end with the test."""
+    started: list[PrivateRedis] = []
+
+    def start(*options: str) -> PrivateRedis:
+        directory = tmp_path / f"redis-{len(started)}"
+        directory.mkdir()
+        started.append(_start(directory, *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
