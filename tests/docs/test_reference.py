@@ -1,0 +1,195 @@
+"""README.md names everything that there is, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+
+from serving.api.errors import STATUS
+from serving.settings import ENV_PREFIX, Settings
+from tests.docs import generated, programs, readme
+from tests.docs.normalised import normalised, same
+from tests.docs.running import run
+from tests.e2e.test_observability import eventually
+from tests.server import Server
+
+DOCUMENTS = {("GET", "/docs.json"), ("GET", "/")}
+"""Routes that are not in the OpenAPI document, because they are it."""
+
+LOGGERS = {"serving.error", "serving.prediction"}
+MODULES = {"serving.client"}
+SIGNATURES = {"serving_default"}
+"""Of the SavedModel; it only looks like a metric."""
+
+
+@pytest.fixture(scope="module")
+def routes(server: Server) -> set[tuple[str, str]]:
+    paths = httpx.get(f"{server.url}/docs.json").json()["paths"]
+    return {(method.upper(), path) for path, item in paths.items() for method in item} | DOCUMENTS
+
+
+def settings_keys(section: type[BaseModel] = Settings, path: str = "") -> set[str]:
+    found = set()
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= settings_keys(field.annotation, f"{path}{name}.")
+        else:
+            found.add(path + name)
+    return found
+
+
+def test_generated_parts_are_current() -> None:
+    """When this fails: `make docs`."""
+    assert generated.current(readme.text()) == readme.text()
+
+
+def test_every_route_is_in_the_table_and_no_other(routes: set[tuple[str, str]]) -> None:
+    table = readme.rows("| route | request | answer |")
+    assert {tuple(route.split()) for row in table for route in readme.code(row[0])} == routes
+
+
+def test_every_route_has_a_curl_and_no_other(routes: set[tuple[str, str]]) -> None:
+    asked = set()
+    for block in readme.blocks():
+        if block.kind == "bash" and block.section != readme.OWN_MODEL:
+            for line in block.text.splitlines():
+                if "curl" in line:
+                    path = re.search(r"localhost:3000([\w/.$]*)", line)
+                    assert path, line
+                    method = re.search(r" -X (\w+) ", line)
+                    posts = re.search(r" (-d|-F|--data-binary) ", line)
+                    # a variable stands for what the document calls by the same name
+                    template = re.sub(r"\$(\w+)", r"{\1_id}", path[1])
+                    asked.add((method[1] if method else "POST" if posts else "GET", template))
+    assert asked == routes
+
+
+def test_every_error_is_in_the_table_and_no_other() -> None:
+    table = readme.rows("| code | status | meaning |")
+    assert {(readme.code(code)[0], int(status)) for code, status, _ in table} == {
+        (error.code, status) for error, status in STATUS.items()
+    }
+
+
+def test_every_setting_is_in_the_table_and_no_other() -> None:
+    table = readme.rows("| key | default | allowed | meaning |")
+    assert {key for row in table for key in readme.code(row[0])} == settings_keys()
+
+
+def test_settings_that_are_mentioned_exist() -> None:
+    sections = "|".join(Settings.model_fields)
+    mentioned = set(re.findall(rf"`((?:{sections})\.[a-z0-9_.]+)", readme.text())) - LOGGERS - MODULES
+    assert mentioned
+    assert mentioned <= settings_keys()
+    for line in readme.rows("| limit | setting | what happens beyond it |"):
+        assert set(readme.code(line[1])) <= settings_keys()
+
+
+def test_variables_that_are_mentioned_exist() -> None:
+    known = {ENV_PREFIX + key.replace(".", "__").upper() for key in settings_keys()}
+    mentioned = set(re.findall(rf"{ENV_PREFIX}\w+", readme.text()))
+    assert mentioned
+    assert mentioned <= known
+
+
+def test_every_metric_is_in_the_table_and_no_other(server: Server) -> None:
+    httpx.get(f"{server.url}/health")
+    exposed = {}
+    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=30).text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        exposed[name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+    table = readme.rows("| metric | type | labels | meaning |")
+    assert {readme.code(name)[0]: (kind, set(readme.code(labels))) for name, kind, labels, _ in table} == exposed
+
+
+def test_metrics_that_are_mentioned_exist() -> None:
+    table = {name for row in readme.rows("| metric | type | labels | meaning |") for name in readme.code(row[0])}
+    mentioned = set(re.findall(r"\b(?:bentoml_service|serving)_[a-z_]+", readme.prose()))
+    assert mentioned - SIGNATURES <= table
+
+
+@pytest.mark.parametrize("program", programs.PROGRAMS)
+def test_every_option_is_in_a_table_and_no_other(program: str) -> None:
+    table = readme.rows("| option | of | meaning |")
+    named = {readme.code(option)[0] for option, of, _ in table if program in readme.code(of)}
+    assert named == programs.options(program)
+    assert {name for _, of, _ in table for name in readme.code(of)} == set(programs.PROGRAMS)
+
+
+def test_commands_of_serving_that_are_mentioned_exist() -> None:
+    mentioned = re.findall(r"(?:`|\.venv/bin/)(serving (?:jobs )?[a-z]+)(?: --| [A-Z]|`| )", readme.text())
+    assert set(mentioned) - {"serving jobs"} == set(programs.serving_commands())
+
+
+def test_links_lead_somewhere() -> None:
+    headings = re.findall(r"^#{2,4} (.+)$", readme.prose(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = re.findall(r"\]\(([^)\s]+)\)", readme.prose())
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        if "://" not in link:
+            assert not path or (readme.ROOT / path).exists(), link
+            assert not anchor or anchor in anchors, link
+
+
+def test_files_that_are_mentioned_exist() -> None:
+    mentioned = re.findall(r"`((?:[\w.-]+/)+[\w.-]*|[\w-]+\.(?:py|yaml|toml|md))`", readme.prose())
+    created = {".build/", "train/wine.py", "serving/engines/wine.py", "serving/api/wine.py"}
+    assert [path for path in mentioned if path not in created and not (readme.ROOT / path).exists()] == []
+
+
+def test_the_layout_is_that_of_the_repository() -> None:
+    (layout,) = (block for block in readme.blocks() if block.section == "Layout")
+    parent = ""
+    for line in layout.text.splitlines():
+        path = line.split("  ")[0] if not line.startswith(" ") else parent + line.split()[0]
+        parent = path if not line.startswith(" ") else parent
+        assert (readme.ROOT / path).exists(), path
+
+
+def test_the_log_line_is_that_of_the_server(server: Server, tmp_path: Path) -> None:
+    """As JSON from the server; the text form comes from a real server in test_own_model."""
+    (ask,) = (block for block in readme.blocks() if "readme-1" in block.text and block.kind == "bash")
+    (expected,) = (block for block in readme.blocks() if "readme-1" in block.text and block.kind == "json")
+    run(ask, tmp_path, host=f"127.0.0.1:{server.port}")
+
+    def lines() -> list[str]:
+        return [line for line in server.log().splitlines() if "readme-1" in line and "/label" in line]
+
+    assert eventually(lambda: bool(lines()))
+    assert same(lines()[-1], expected.text), normalised(lines()[-1])
+
+
+def test_messages_in_troubleshooting_are_those_of_the_code() -> None:
+    """Each message has a part that stands in the code, or comes from Python, the system or pydantic."""
+    sources = [*(readme.ROOT / "serving").rglob("*.py"), *(readme.ROOT / "train").rglob("*.py")]
+    constants = " ".join(
+        node.value
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    ours = (
+        "is not in the model store",
+        "the ImageNet weights cannot be had",
+        " made it, ",
+        "cannot be loaded by the installed onnxruntime",
+    )
+    others = (
+        f"[Errno {errno.EADDRINUSE}] {os.strerror(errno.EADDRINUSE)}",
+        "Extra inputs are not permitted",
+        "No module",
+    )
+    assert [part for part in ours if part not in constants] == []
+    messages = re.findall(r"\*\*`([^`]+)`\*\*", readme.section("Troubleshooting"))
+    assert len(messages) >= len(ours) + len(others)
+    assert [message for message in messages if not any(part in message for part in (*ours, *others))] == []
