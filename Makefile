@@ -62,11 +62,12 @@ format: install  ## let ruff format and sort
 docs: install  ## write the tables of README.md that the code is the source of
 	$(BIN)/python -m tests.docs.generated
 
-COMPILE_COMMAND = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url
+COMPILE_COMMAND = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--override requirements/overrides.txt
 COMPILE = $(COMPILE_COMMAND) --custom-compile-command 'make lock'
 lock:  ## resolve the dependencies anew into requirements/
 	@test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv)
-	$(COMPILE) pyproject.toml --extra train --extra dev --output-file requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra train --extra files --extra s3 --extra gcs --extra ray --extra dev --output-file requirements/dev.lock
 	$(COMPILE) pyproject.toml --constraints requirements/dev.lock --output-file requirements/serve.lock
 	$(COMPILE) pyproject.toml --extra openvino --constraints requirements/dev.lock --output-file requirements/openvino.lock
 	grep -E '^uv==' requirements/dev.lock | sed 's/ \\$$//' | \
