@@ -8,7 +8,7 @@ from typing import Any
 
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from serving.settings import LoggingSettings
+from serving.sections.observability import LoggingSettings
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 

@@ -15,7 +15,7 @@ from PIL import Image, ImageFile
 
 from serving.errors import InvalidImageError
 from serving.images import check_image, load_image, sample_image
-from serving.settings import SAFE_FORMATS, ImageSettings
+from serving.sections.models import SAFE_FORMATS, ImageSettings
 from tests.pictures import encoded, huge_png, picture, pixels
 
 ALLOWED = frozenset(ImageSettings().allowed_formats)

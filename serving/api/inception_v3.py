@@ -18,7 +18,7 @@ from serving.engines.session import available_cores
 from serving.images import check_image, load_image, sample_image
 from serving.models import StoredModel
 from serving.predictions import Probabilities, check_top_k, rank
-from serving.settings import ImageSettings
+from serving.sections.models import ImageSettings
 from serving.tensor_http import Submit
 
 

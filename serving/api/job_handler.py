@@ -17,7 +17,9 @@ from serving.errors import ConflictError, InvalidInputError, PayloadTooLargeErro
 from serving.jobs.job import Job, NewJob, Status, new_job_id
 from serving.jobs.store import JobStore
 from serving.jobs.work import Encoded, fingerprint
-from serving.settings import JobsSettings, ModelJobsSettings, Settings
+from serving.sections.jobs import JobsSettings
+from serving.sections.models import ModelJobsSettings
+from serving.settings import Settings
 
 LONGEST_WAIT_SECONDS = 30.0
 KEY_HEADER = "Idempotency-Key"

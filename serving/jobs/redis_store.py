@@ -20,7 +20,7 @@ from serving.jobs.redis_common import BOUND, Script
 from serving.jobs.redis_link import RedisLink, log
 from serving.jobs.redis_waiters import Waiters
 from serving.jobs.store import queue_full
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 
 # A lost message or a lost token costs at most so long.
 RECHECK_SECONDS = 2.0

@@ -11,7 +11,7 @@ from serving.jobs.job import Claimed, Job, JobError, Lease, NewJob, Status, Subm
 from serving.jobs.notify import topic
 from serving.jobs.sqlite_view import BY_ID, SqliteView
 from serving.jobs.store import queue_full
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 
 # Most jobs that one step takes back, ends or forgets beside its own work: no step takes long.
 MOST_AT_ONCE = 200

@@ -19,7 +19,7 @@ from serving.jobs.notify import Notifier, topic
 from serving.jobs.sqlite_queue import SqliteQueue
 from serving.jobs.sqlite_schema import connect, is_crowded, is_outage
 from serving.jobs.sqlite_view import SqliteView
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 
 logger = logging.getLogger(__name__)
 

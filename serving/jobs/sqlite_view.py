@@ -10,7 +10,7 @@ from typing import Any
 
 from serving.errors import InvalidInputError, NotFoundError
 from serving.jobs.job import Job, JobError, JobPage, ModelStats, Status
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 
 RATE_SECONDS = 60
 _NEWEST = 2**63 - 1

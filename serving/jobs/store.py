@@ -8,7 +8,7 @@ from typing import Protocol
 
 from serving.errors import ConfigurationError, OverloadedError
 from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 
 _LONGEST_RETRY_SECONDS = 60
 

@@ -27,7 +27,8 @@ from serving.jobs.process import DRAIN, EXIT_CONFIGURATION, HURRY, Plan, plan_of
 from serving.jobs.store import JobStore, open_store
 from serving.logs import configure_logging
 from serving.models import StoredModel, check_versions, open_model
-from serving.settings import InceptionV3Settings, IrisSettings, Settings, get_settings
+from serving.sections.models import InceptionV3Settings, IrisSettings
+from serving.settings import Settings, get_settings
 
 logger = logging.getLogger("serving.jobs.supervisor")
 

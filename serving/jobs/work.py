@@ -23,7 +23,8 @@ from serving.images import load_image, sample_image
 from serving.jobs.job import Claimed
 from serving.models import StoredModel
 from serving.predictions import check_top_k, image_answer, iris_answer
-from serving.settings import InceptionV3Settings, IrisSettings, Settings
+from serving.sections.models import InceptionV3Settings, IrisSettings
+from serving.settings import Settings
 
 _ROWS_DTYPE = np.dtype("<f4")
 

@@ -20,7 +20,7 @@ from serving.api.middleware import UNMATCHED, RequestMiddleware, Routes
 from serving.api.request import RequestRecord, current_request
 from serving.logs import configure_logging
 from serving.metrics import Metrics
-from serving.settings import LoggingSettings
+from serving.sections.observability import LoggingSettings
 from tests.api.asgi import Answer, Body, ask
 from tests.api.bodies import VALID_BODY
 from tests.process_state import kept_logging

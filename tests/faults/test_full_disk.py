@@ -26,7 +26,7 @@ import asyncio, resource, sys
 from serving.errors import UnavailableError
 from serving.jobs.store import open_store
 from serving.jobs.job import NewJob, new_job_id
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

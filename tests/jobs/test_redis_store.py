@@ -19,7 +19,7 @@ from serving.jobs import redis_link, redis_store
 from serving.jobs.job import Status
 from serving.jobs.redis_common import Script
 from serving.jobs.redis_store import RedisJobStore
-from serving.settings import JobsSettings
+from serving.sections.jobs import JobsSettings
 from tests.jobs.factory import BROKEN, LONG_SECONDS, MODEL, claim_one, new_job, next_claim, submit, until
 from tests.jobs.redis_server import GivenRedis, PrivateRedis, private_redis
 

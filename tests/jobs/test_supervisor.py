@@ -22,7 +22,8 @@ from serving.jobs.journal import JournalReader
 from serving.jobs.process import EXIT_CONFIGURATION
 from serving.jobs.store import JobStore, open_store
 from serving.jobs.supervisor import Supervisor, open_models
-from serving.settings import JobsSettings, Settings
+from serving.sections.jobs import JobsSettings
+from serving.settings import Settings
 from tests.jobs.factory import LONG_SECONDS, MODEL, until
 from tests.jobs.misbehaving import OPEN_WORK, order, starts
 from tests.server import ROOT, free_port

@@ -16,7 +16,8 @@ from serving.images import sample_image
 from serving.jobs.job import Claimed, Lease
 from serving.jobs.work import Encoded, ImageWork, IrisWork, encode_image, encode_rows, fingerprint, open_work
 from serving.predictions import check_top_k, image_answer, iris_answer
-from serving.settings import InceptionV3Settings, IrisSettings, Settings
+from serving.sections.models import InceptionV3Settings, IrisSettings
+from serving.settings import Settings
 from tests.tiny_models import tiny_model
 
 

@@ -23,7 +23,8 @@ from serving.jobs.store import JobStore, open_store
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Answer, Prepared
 from serving.jobs.worker import Worker, drain_limit
-from serving.settings import JobsSettings, Settings
+from serving.sections.jobs import JobsSettings
+from serving.settings import Settings
 from tests.jobs.factory import LONG_SECONDS, MODEL, claim_one, new_job, until
 
 pytestmark = pytest.mark.anyio

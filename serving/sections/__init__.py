@@ -1,0 +1,1 @@
+"""The sections of configuration.yaml. Their descriptions are the configuration table of the README."""
