@@ -1,4 +1,4 @@
-"""README.md in parts: what it tells its reader to run, what it says comes out, and its tables."""
+"""README.md and the pages of docs/ in parts: what they tell to run, what they say comes out, and their tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+"""What README.md has no room for."""
 HOST = "localhost:3000"
 OWN_MODEL = "Serve your own model"
 """The section whose blocks belong to a changed copy of the repository."""
@@ -17,6 +19,7 @@ OWN_MODEL = "Serve your own model"
 _HEADING = re.compile(r"^(#{1,4}) (.+)$")
 _FENCE = re.compile(r"^```(\w*)$")
 _FILE = re.compile(r"`([\w/.-]+)`:$")
+_NOT_RUN = re.compile(r"^<!-- not run: (\S.*) -->$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,7 @@ class Block:
     kind: str
     text: str
     line: int
-    """Of README.md, where it starts."""
+    """Of the page, where it starts."""
     section: str
     """The `##` heading above it."""
     before: str
@@ -38,20 +41,26 @@ class Block:
         return f"line {self.line}: {self.text.splitlines()[0][:60]}"
 
     @property
+    def not_run(self) -> str | None:
+        """Why a block of docs/ is not run: a comment right before it, `<!-- not run: … -->`, says so."""
+        reason = _NOT_RUN.match(self.before)
+        return reason[1] if reason else None
+
+    @property
     def file(self) -> str | None:
         """The file that it is the content of: the text before it ends in its path and a colon."""
         named = _FILE.search(self.before)
         return named[1] if named else None
 
 
-def text() -> str:
-    return README.read_text(encoding="utf-8")
+def text(page: Path = README) -> str:
+    return page.read_text(encoding="utf-8")
 
 
-def blocks() -> list[Block]:
+def blocks(page: Path = README) -> list[Block]:
     """All fenced blocks in order; outputs are part of the block that prints them."""
     found: list[Block] = []
-    for block in _fenced():
+    for block in _fenced(text(page)):
         previous = found[-1] if found else None
         if block.kind in {"json", "text"} and not block.before and previous is not None and previous.kind == "bash":
             found[-1] = Block(*(getattr(previous, name) for name in Block.__slots__[:-1]), output=block.text)
@@ -60,11 +69,11 @@ def blocks() -> list[Block]:
     return found
 
 
-def _fenced() -> Iterator[Block]:
+def _fenced(page: str) -> Iterator[Block]:
     section = before = kind = ""
     start = 0
     content: list[str] | None = None
-    for number, line in enumerate(text().splitlines(), 1):
+    for number, line in enumerate(page.splitlines(), 1):
         fence = _FENCE.match(line)
         if content is not None:
             if line == "```":
@@ -80,9 +89,15 @@ def _fenced() -> Iterator[Block]:
                 section = heading[2]
 
 
-def prose() -> str:
+def prose(page: Path = README) -> str:
     """The text without fenced blocks."""
-    return re.sub(r"^```.*?^```$", "", text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^```.*?^```$", "", text(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link may have after `#`."""
+    headings = re.findall(r"^#{1,4} (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def section(title: str) -> str:

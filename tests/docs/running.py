@@ -1,4 +1,4 @@
-"""Running the shell blocks of README.md."""
+"""Running the shell blocks of README.md and docs/."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def link_environment(directory: Path) -> None:
 def run(block: Block, directory: Path, *, host: str, **environment: str) -> str:
     """Run a block with bash as it stands, with the test server in the place of `localhost:3000`; its output.
 
-    Fails when a command fails, or when README shows another output.
+    Fails when a command fails, or when the page shows another output.
     """
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.text.replace(HOST, host)],
@@ -42,9 +42,7 @@ def run(block: Block, directory: Path, *, host: str, **environment: str) -> str:
         timeout=120,
     )
     if done.returncode:
-        pytest.fail(f"README.md, {block.name}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+        pytest.fail(f"{block.name}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
     if block.output is not None and not same(done.stdout, block.output):
-        pytest.fail(
-            f"README.md, {block.name}: the output is\n{normalised(done.stdout)}\nREADME has\n{normalised(block.output)}"
-        )
+        pytest.fail(f"{block.name}: the output is\n{normalised(done.stdout)}\nthe page has\n{normalised(block.output)}")
     return done.stdout
