@@ -62,6 +62,13 @@ format: install  ## let ruff format and sort
 docs: install  ## write the tables of README.md that the code is the source of
 	$(BIN)/python -m tests.docs.generated
 
+# Messages and services of the gRPC protocols, as one set of descriptors.
+PROTOS := serving/grpc/protos
+.PHONY: protos
+protos: install  ## compile the definitions of the gRPC protocols
+	$(BIN)/python -m grpc_tools.protoc --proto_path=$(PROTOS) --include_imports \
+		--descriptor_set_out=$(PROTOS)/../descriptors.binpb $(shell cd $(PROTOS) && find . -name '*.proto' | cut -c3- | LC_ALL=C sort)
+
 COMPILE_COMMAND = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--override requirements/overrides.txt
 COMPILE = $(COMPILE_COMMAND) --custom-compile-command 'make lock'
