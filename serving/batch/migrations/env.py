@@ -1,0 +1,19 @@
+"""Run by Alembic, which `serving.batch.migrate` gives a connection in a transaction."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from serving.batch.migrations.comparing import same_type
+from serving.batch.tables import Base
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=Base.metadata,
+    version_table="batch_version",
+    compare_type=same_type,
+    compare_server_default=False,
+    # SQLite changes a table by making it anew.
+    render_as_batch=True,
+)
+context.run_migrations()
