@@ -20,6 +20,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from serving.sections.batch import BatchSettings
 from serving.sections.jobs import JobsSettings
 from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.sections.observability import LoggingSettings, MetricsSettings, TracingSettings
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     iris: IrisSettings = Field(default_factory=IrisSettings)
     inception_v3: InceptionV3Settings = Field(default_factory=InceptionV3Settings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
+    batch: BatchSettings = Field(default_factory=BatchSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
