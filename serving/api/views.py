@@ -12,9 +12,10 @@ from starlette.responses import Response
 
 from serving.api.deadline import deadline
 from serving.api.description import ModelDescription
-from serving.api.errors import add_error_handlers
+from serving.api.mounted import make_mounted_app
 from serving.api.openapi import RUNNER_ERRORS, TIMEOUT_PARAMETER, error_responses
 from serving.api.schemas import Classification, ImageLabel, IrisLabels, IrisProbabilities
+from serving.inventory import Inventory, running_inventory
 from serving.models import StoredModel
 
 
@@ -37,8 +38,7 @@ def labels_by_id(model: StoredModel) -> dict[str, str]:
 
 def make_views(*, iris: bool, inception_v3: bool) -> FastAPI:
     """The GET routes of the models that are served, as an app to mount; no documents of its own."""
-    app = FastAPI(title="model_serving", openapi_url=None, generate_unique_id_function=lambda route: route.name)
-    add_error_handlers(app)
+    app = make_mounted_app()
 
     @app.get("/health", tags=["infrastructure"])
     async def health() -> Health:
@@ -50,6 +50,11 @@ def make_views(*, iris: bool, inception_v3: bool) -> FastAPI:
         """Prometheus metrics of all processes of this server."""
         content, media_type = service.metrics.render()
         return Response(content, media_type=media_type)
+
+    @app.get("/inventory", tags=["infrastructure"])
+    def inventory() -> Inventory:
+        """What exactly is running: system, CPU, Python, libraries, engines, and models with their hashes."""
+        return running_inventory()
 
     if iris:
         _iris_views(app)

@@ -6,6 +6,7 @@ import click
 
 DONE = 0
 FAILED = 1
+DIFFERENT = 1
 USAGE = 2
 SERVER = 3
 TIMED_OUT = 124
@@ -13,7 +14,7 @@ INTERRUPTED = 130
 
 MEANING = {
     DONE: "done",
-    FAILED: "a job that was waited for failed, expired or was cancelled, or a worker could not run",
+    FAILED: "a job that was waited for failed, expired or was cancelled, a worker could not run, or inventories differ",
     USAGE: "wrong usage",
     SERVER: "the server cannot be reached, or answers with an error",
     TIMED_OUT: "the time to wait was over",
