@@ -25,7 +25,7 @@ from benchmarks.redis_server import redis_is_installed, redis_server
 from benchmarks.results import Section
 from benchmarks.server import ROOT, Running, Server, ServerError, running
 from benchmarks.table import NOTHING, Table, figure, ratio
-from benchmarks.targets import Target, at_least, at_most, targets_table
+from benchmarks.targets import Target, at_most, targets_table
 
 NAME = "jobs"
 TITLE = "jobs: submitted, kept, worked off"
@@ -35,24 +35,41 @@ SERVERS = (ENGINE, *STORES)
 SUBMIT_CONNECTIONS = 16
 SUBMIT_SECONDS = 5.0
 STARTS = 60
-IMAGES = 96
+IMAGES = 64
 BATCHES = (1, 4, 8)
-ENGINE_SECONDS = 5.0
+ENGINE_SECONDS = 4.0
 INSIDE_SUBMISSIONS = 800
 IRIS = json.dumps({"data": [[5.1, 3.5, 1.4, 0.2]]}).encode()
 JSON = {"Content-Type": "application/json"}
 ROOM = {"SERVING__JOBS__MAX_QUEUE_JOBS": "1000000", "SERVING__JOBS__MAX_QUEUE_BYTES": str(2**40)}
 
 
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Images per second of jobs in one round, and of the raw engine at its best batch size right before."""
+
+    jobs: float
+    engine: float
+
+
 @dataclass(slots=True)
 class StoreResult:
-    """What one store did; times in milliseconds, rates per second."""
+    """What one store did; times in milliseconds, rates per second, images by round."""
 
     inside: Inside
     http: LoadResult
     starts_ms: list[float]
-    images_per_second: float
     depths: list[Depth]
+    images: list[Images] = field(default_factory=list)
+
+    @property
+    def images_per_second(self) -> float:
+        return statistics.median(found.jobs for found in self.images)
+
+    @property
+    def share_of_engine(self) -> float:
+        """The median of the rounds' own shares: a machine's speed drifts from one round to the next."""
+        return statistics.median(found.jobs / found.engine for found in self.images)
 
 
 @dataclass(slots=True)
@@ -64,13 +81,9 @@ class Results:
 
 
 def run(options: Options) -> Section:
-    """The raw engine, the stores one after the other, and the raw engine again, as speed drifts."""
+    """What each store does, one after the other; then images in rounds, the raw engine before each of them."""
     results = Results()
     threads = min(2, os.cpu_count() or 1)
-    rounds = []
-    model = inception_v3.model_file()
-    if options.wants(ENGINE):
-        rounds.append(measure_round(model, threads, BATCHES, ENGINE_SECONDS, options.progress))
     for name in STORES:
         if not options.wants(name):
             continue
@@ -83,8 +96,7 @@ def run(options: Options) -> Section:
             results.failures.append(str(error))
             options.progress(f"FAILED {error}")
     if options.wants(ENGINE):
-        rounds.append(measure_round(model, threads, BATCHES, ENGINE_SECONDS, options.progress))
-        results.engine = median_round(rounds)
+        _measure_images(results, threads, options)
     tables = [_submitting(results), _working(results), _depths(results), targets_table(targets(results))]
     notes = [
         f"a submission is a JPEG padded to 200 kB; inside: {INSIDE_SUBMISSIONS} submissions to the application in the "
@@ -92,8 +104,9 @@ def run(options: Options) -> Section:
         f"`bentoml serve` with one API worker, c{SUBMIT_CONNECTIONS}, {SUBMIT_SECONDS:g} s, no worker",
         f"started: `serving worker` with one iris row a job, {STARTS} jobs, each submitted once the last had "
         "succeeded; by the timestamps of the store",
-        f"images: {IMAGES} InceptionV3 jobs (640×480 JPEG) queued before `serving worker` starts, from the first "
-        f"start to the last end; the raw engine decodes nothing and has the same {threads} threads",
+        f"images: the median of {options.rounds} rounds of {IMAGES} InceptionV3 jobs (640×480 JPEG) queued before "
+        "`serving worker` starts, from the first start to the last end; the raw engine at its best batch size right "
+        f"before, which decodes nothing and has the same {threads} threads",
         "Redis: a private one with `appendonly yes`, `appendfsync everysec`; SQLite: WAL, synchronous=FULL",
         *results.left_out,
     ]
@@ -111,12 +124,28 @@ def _measure_store(name: str, threads: int, options: Options) -> StoreResult:
     with _environment(name, threads) as environment, running(_api(name, environment)) as up:
         starts = _starts(up, environment)
         options.progress(f"{name}: started after p50 {statistics.median(starts):.1f} ms")
-        images = _images(up, environment)
-        options.progress(f"{name}: {images:.1f} images/s")
     with _environment(name, threads) as environment:
         depths = [Depth(**found) for found in _program(["depths", "--count", "300"], environment)]
         options.progress(f"{name}: claim p50 {', '.join(f'{depth.claim_p50_ms:.2f}' for depth in depths)} ms")
-    return StoreResult(inside, submitted, starts, images, depths)
+    return StoreResult(inside, submitted, starts, depths)
+
+
+def _measure_images(results: Results, threads: int, options: Options) -> None:
+    model = inception_v3.model_file()
+    rounds = []
+    for _ in range(options.rounds):
+        for name, found in results.stores.items():
+            rounds.append(measure_round(model, threads, BATCHES, ENGINE_SECONDS, options.progress))
+            best = max(engine.images_per_second for engine in rounds[-1].values())
+            try:
+                with _environment(name, threads) as environment, running(_api(name, environment)) as up:
+                    found.images.append(Images(_images(up, environment), best))
+            except ServerError as error:
+                results.failures.append(str(error))
+                options.progress(f"FAILED {error}")
+                continue
+            options.progress(f"{name}: {found.images[-1].jobs:.1f} images/s")
+    results.engine = median_round(rounds) if rounds else {}
 
 
 @contextmanager
@@ -250,7 +279,11 @@ def _working(results: Results) -> Table:
                 figure(statistics.median(found.starts_ms), 1),
                 figure(percentile(sorted(found.starts_ms), 0.99), 1),
             ),
-            *(figure(found.images_per_second, 1), ratio(found.images_per_second, best)),
+            *(
+                (figure(found.images_per_second, 1), figure(found.share_of_engine, 2))
+                if found.images
+                else (NOTHING,) * 2
+            ),
         ]
         for name, found in results.stores.items()
     ]
@@ -274,7 +307,7 @@ def targets(results: Results) -> list[Target]:
     """The project's targets for jobs."""
     found: list[Target] = []
 
-    def value(name: str, read: Callable[[StoreResult], float]) -> float | None:
+    def value(name: str, read: Callable[[StoreResult], float | None]) -> float | None:
         return read(results.stores[name]) if name in results.stores else None
 
     for name, start_ms in (("jobs_sqlite", 50.0), ("jobs_redis", 5.0)):
@@ -289,12 +322,12 @@ def targets(results: Results) -> list[Target]:
                 value(name, lambda s: statistics.median(s.starts_ms)),
                 " ms",
             ),
-            at_least(
+            Target(
                 f"{name}: InceptionV3 jobs against the raw engine's best batch size",
                 0.9,
-                value(name, lambda s: s.images_per_second),
-                _best(results),
-                ("images/s", "raw"),
+                value(name, lambda s: s.share_of_engine if s.images else None),
+                at_least=True,
+                unit=" ×",
             ),
             at_most(
                 f"{name}: claim with 100,000 queued against 1,000",
@@ -309,8 +342,10 @@ def targets(results: Results) -> list[Target]:
                 " ×",
             ),
         ]
-    accepted = value("jobs_redis", lambda s: s.http.requests_per_second)
-    found.append(
-        Target("jobs_redis: jobs accepted at 16 concurrent, over HTTP", 1000, accepted, at_least=True, unit=" per s")
-    )
+    for where, accepted in (
+        ("inside the API process", value("jobs_redis", lambda s: s.inside.accepted_per_second)),
+        ("over HTTP", value("jobs_redis", lambda s: s.http.requests_per_second)),
+    ):
+        what = f"jobs_redis: jobs accepted at 16 concurrent, {where}"
+        found.append(Target(what, 1000, accepted, at_least=True, unit=" per s"))
     return found
