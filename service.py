@@ -18,6 +18,7 @@ from serving.admission import Admission
 from serving.api.app import ApiService
 from serving.api.dataplane import DataPlane
 from serving.api.inception_v3 import InceptionV3Handler
+from serving.api.inference import serve_models
 from serving.api.iris import IrisHandler
 from serving.api.job_handler import JobsHandler
 from serving.api.jobs import add_jobs
@@ -32,6 +33,7 @@ from serving.api.schemas import (
     IrisRequest,
     RankedImageRequest,
 )
+from serving.api.served_models import ServedModels
 from serving.api.views import make_views
 from serving.engines import IrisEngine
 from serving.job_worker import JobWorker
@@ -136,7 +138,7 @@ class ModelServing(*ROUTES):
 
     @bentoml.on_startup
     async def start(self) -> None:
-        self.clients: list[TensorClient] = []
+        self.clients: dict[str, TensorClient] = {}
         self.process = ServerProcess(settings, runner_name=API_NAME)
         self.metrics = self.process.metrics
         self.process.start_api(API_NAME)
@@ -144,6 +146,15 @@ class ModelServing(*ROUTES):
             self.start_iris(self.process)
         if settings.inception_v3.enabled:
             self.start_inception_v3(self.process)
+        self.served_models = ServedModels(
+            serve_models(
+                self,
+                iris=settings.iris,
+                inception_v3=settings.inception_v3,
+                statistics=self.metrics.statistics,
+                ready=lambda name: partial(self.is_ready, f"{name}_runner"),
+            )
+        )
         if settings.jobs.enabled:
             await self.start_jobs(self.process)
         self.request_state = (self.metrics, self.routes())
@@ -151,7 +162,7 @@ class ModelServing(*ROUTES):
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        for client in self.clients:
+        for client in self.clients.values():
             await client.close()
         if settings.jobs.enabled:
             await self.upkeep.stop()
@@ -171,7 +182,7 @@ class ModelServing(*ROUTES):
         client = connect(runner, classes=classes)
         if client is None:
             return getattr(self, runner).submit
-        self.clients.append(client)
+        self.clients[runner] = client
         return client.submit
 
     def routes(self) -> Routes:
@@ -183,8 +194,13 @@ class ModelServing(*ROUTES):
             paths, {path: tag for name, tag in tags.items() for path in paths if path.startswith(f"/{name}/predict")}
         )
 
+    def is_ready(self, *runners: str) -> bool:
+        """Whether this process accepts requests and what it asks of the runners can be answered."""
+        clients = (self.clients[name] for name in runners if name in self.clients)
+        return not self.process.drain.started and all(client.available for client in clients)
+
     def __is_ready__(self) -> bool:
-        return not self.process.drain.started and all(client.available for client in self.clients)
+        return self.is_ready(*self.clients)
 
 
 svc = ModelServing

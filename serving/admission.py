@@ -30,35 +30,37 @@ class Admission:
         self._busy_since = 0.0
         self._seconds_per_request = 0.0
 
-    def check(self) -> None:
+    def check(self, places: int = 1) -> None:
         """Turn a request away before anything is spent on it; without an `await` in between, `admit` agrees.
 
         Raises:
-            OverloadedError: all places are taken.
+            OverloadedError: not enough places are free.
         """
-        if self._held >= self._limit:
+        if self._held and self._held + places > self._limit:
             self._rejected.inc()
             raise OverloadedError(
                 f"{self._held} requests are waiting already; try again later", retry_after=self.retry_after()
             )
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place while a request is being answered.
+    def admit(self, places: int = 1) -> Iterator[None]:
+        """Hold a place, or one for each of several images, while a request is being answered.
+
+        A request for more places than there are is let in when nothing else is held.
 
         Raises:
-            OverloadedError: all places are taken.
+            OverloadedError: not enough places are free.
         """
-        self.check()
+        self.check(places)
         if self._held == 0:
             self._busy_since = self._clock()
-        self._held += 1
+        self._held += places
         try:
             yield
         finally:
-            self._held -= 1
+            self._held -= places
             now = self._clock()
-            elapsed, self._busy_since = now - self._busy_since, now
+            elapsed, self._busy_since = (now - self._busy_since) / places, now
             self._seconds_per_request += _SMOOTHING * (elapsed - self._seconds_per_request)
 
     def retry_after(self) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 import struct
 import zlib
 from collections.abc import Collection, Iterator
@@ -44,6 +47,9 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+_is_base64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}\s*").fullmatch
 
 
 class LoadedImage(NamedTuple):
@@ -90,6 +96,26 @@ def check_image(content: bytes, *, formats: Collection[str], max_pixels: int) ->
     """
     with _opened(content, formats, max_pixels) as image:
         return image.width * image.height
+
+
+def image_file(value: bytes) -> bytes:
+    """The image file in an element of a string tensor: the file itself, or its base64 or base64url text.
+
+    TensorFlow's models take base64url, most clients of other protocols send the file. No image file is made of nothing
+    but letters and digits, so that the two cannot be mistaken for each other.
+
+    Raises:
+        InvalidImageError: it is empty, or text of a length that no base64 has.
+    """
+    if not value:
+        raise InvalidImageError("there is no image: it is empty")
+    if not _is_base64(value):
+        return value
+    text = value.strip().rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidImageError("neither an image file nor base64 or base64url of one") from error
 
 
 @contextmanager

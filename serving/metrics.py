@@ -25,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.batching import Observer
+from serving.inference_metrics import InferenceMetrics, Statistics, Sums, read_sums
 from serving.job_metrics import JobMetrics
 from serving.models import StoredModel
 
@@ -157,6 +158,8 @@ class Metrics:
             multiprocess_mode="livemax",
         )
         self.jobs = JobMetrics(duration_buckets=duration_buckets, registry=registry)
+        self._inference = InferenceMetrics(registry=registry)
+        self._statistics: dict[str, Statistics] = {}
         self._answered: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
 
     def in_progress(self, endpoint: str) -> Gauge:
@@ -189,18 +192,32 @@ class Metrics:
         weights = model.metadata.weights
         self._model_info.labels(name, model.tag, weights.origin, str(weights.trained).lower()).set(1)
 
+    def statistics(self, model: str) -> Statistics:
+        """Where predictions of a model for the standard protocols are counted in this process."""
+        if model not in self._statistics:
+            self._statistics[model] = Statistics(model, self._inference)
+        return self._statistics[model]
+
+    def inference_sums(self, model: str) -> Sums:
+        """What they come to in all processes, give or take the last moment; reads files, so call it in a thread."""
+        return read_sums(model, self._collected().collect())
+
     def render(self) -> tuple[bytes, str]:
         """The exposition text of all processes of this server, and its content type.
 
         Under `bentoml serve` the gauges of killed processes are dropped first: nobody else does, and a
         request that died with its worker would stay in progress for ever.
         """
+        return generate_latest(self._collected()), CONTENT_TYPE_LATEST
+
+    def _collected(self) -> CollectorRegistry:
+        """The metrics of all processes of this server."""
         directory = os.environ.get(DIRECTORY_VARIABLE)
         if directory is None:
-            return generate_latest(self._registry), CONTENT_TYPE_LATEST
+            return self._registry
         for pid in {int(file.stem.rpartition("_")[2]) for file in Path(directory).glob("gauge_live*_*.db")}:
             if not psutil.pid_exists(pid):
                 mark_process_dead(pid, directory)  # type: ignore[no-untyped-call]
         registry = CollectorRegistry()
         MultiProcessCollector(registry, directory)  # type: ignore[no-untyped-call]
-        return generate_latest(registry), CONTENT_TYPE_LATEST
+        return registry

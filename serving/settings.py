@@ -24,6 +24,7 @@ from serving.sections.batch import BatchSettings
 from serving.sections.jobs import JobsSettings
 from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.sections.observability import LoggingSettings, MetricsSettings, TracingSettings
+from serving.sections.protocols import ProtocolsSettings
 from serving.sections.server import ApiSettings, ServingSettings
 
 ENV_PREFIX = "SERVING__"
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
     api: ApiSettings = Field(default_factory=ApiSettings)
     iris: IrisSettings = Field(default_factory=IrisSettings)
     inception_v3: InceptionV3Settings = Field(default_factory=InceptionV3Settings)
+    protocols: ProtocolsSettings = Field(default_factory=ProtocolsSettings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from time import perf_counter
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.admission import Admission
 from serving.api.description import ModelDescription, describe
 from serving.api.request import current_request
 from serving.api.schemas import DEFAULT_TOP_K, Candidate, Classification, ImageLabel
+from serving.api.served_models import Call, Measured
 from serving.disconnect import while_connected
 from serving.engines.session import available_cores
-from serving.images import check_image, load_image, sample_image
+from serving.errors import InvalidImageError
+from serving.images import LoadedImage, check_image, image_file, load_image, sample_image
 from serving.models import StoredModel
 from serving.predictions import Probabilities, check_top_k, rank
 from serving.sections.models import ImageSettings
@@ -67,6 +72,45 @@ class InceptionV3Handler:
     async def label(self, content: bytes) -> ImageLabel:
         probabilities = await self._probabilities(content, 1)
         return ImageLabel.model_construct(prediction=self.labels[int(probabilities.argmax())])
+
+    async def infer_files(self, files: Sequence[bytes], call: Call, *, batched: bool) -> Measured:
+        """Image files, or their base64, as elements of one tensor; for whoever watches client and time limit himself.
+
+        Raises:
+            InvalidImageError: names the element.
+            OverloadedError: there are not as many places as images.
+        """
+        with self._admission.admit(len(files)):
+            started = perf_counter()
+            loop = asyncio.get_running_loop()
+            decoding = [loop.run_in_executor(self._threads, self._load_element, *each) for each in enumerate(files)]
+            try:
+                images = await asyncio.gather(*decoding)
+            finally:
+                for each in decoding:
+                    each.cancel()
+            call.size = f"pixels={sum(image.pixels for image in images)}"
+            pixels = np.stack([image.array for image in images])
+            return await self._measured(pixels, call, batched=batched, input_seconds=perf_counter() - started)
+
+    async def infer_pixels(self, pixels: NDArray[np.uint8], call: Call, *, batched: bool) -> Measured:
+        """uint8 `[N, 299, 299, 3]`, RGB; else as `infer_files`."""
+        with self._admission.admit(len(pixels)):
+            call.size = f"pixels={pixels.size // 3}"
+            return await self._measured(pixels, call, batched=batched)
+
+    async def _measured(
+        self, pixels: NDArray[np.uint8], call: Call, *, batched: bool, input_seconds: float = 0.0
+    ) -> Measured:
+        started = perf_counter()
+        probabilities = await self._submit(pixels, expires_in=call.expires_in(), alone=not batched)
+        return Measured(probabilities, perf_counter() - started, input_seconds)
+
+    def _load_element(self, index: int, value: bytes) -> LoadedImage:
+        try:
+            return self._load(image_file(value))
+        except InvalidImageError as error:
+            raise InvalidImageError(f"image[{index}]: {error.message}") from error
 
     async def check(self, content: bytes, top_k: int) -> None:
         """Refuse from its header what `classify` would refuse; in a thread, as a header may be long.

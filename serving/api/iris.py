@@ -11,7 +11,7 @@ from serving.api.request import current_request
 from serving.api.schemas import SAMPLE_ROW, IrisLabels, IrisProbabilities
 from serving.disconnect import while_connected
 from serving.engines import IrisEngine
-from serving.predictions import finite
+from serving.predictions import Probabilities, finite
 from serving.tensor_http import Submit
 
 Features = NDArray[np.float32]
@@ -71,6 +71,17 @@ class IrisHandler:
         with self.admission.admit():
             async with while_connected(request.receive):
                 return finite(await self._batched(rows, expires_in=request.expires_in()))
+
+    async def infer(self, rows: Features, *, expires_in: float, batched: bool) -> Probabilities:
+        """float32 `[N, 4]` to float32 `[N, classes]`, for whoever watches client and time limit himself.
+
+        Raises:
+            OverloadedError: as `probabilities_batched`.
+        """
+        if not batched:
+            return self.engine.predict(rows)
+        with self.admission.admit():
+            return await self._batched(rows, expires_in=expires_in)
 
     async def predict_batched(self, rows: Features) -> IrisProbabilities:
         _note(rows)

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.api.errors import error_response, internal_error
 from serving.api.request import CLIENT_LEFT, SCOPE_KEY, RequestRecord, current_request
 from serving.metrics import Metrics
+from serving.prediction_log import log_prediction
 
-logger = logging.getLogger("serving.prediction")
 error_logger = logging.getLogger("serving.error")
 
 UNMATCHED = "<unmatched>"
@@ -103,21 +103,6 @@ class RequestMiddleware:
             seconds = perf_counter() - started
             metrics.answered(endpoint, record.status, seconds)
             if self._log and (model := routes.models.get(endpoint)) is not None:
-                milliseconds = round(seconds * 1e3, 3)
-                logger.info(
-                    "%s status=%d model=%s %s ms=%s request_id=%s",
-                    endpoint,
-                    record.status,
-                    model,
-                    record.size,
-                    milliseconds,
-                    record.id,
-                    extra={
-                        "endpoint": endpoint,
-                        "status": record.status,
-                        "model": model,
-                        "size": record.size,
-                        "milliseconds": milliseconds,
-                        "request_id": record.id,
-                    },
+                log_prediction(
+                    endpoint, status=record.status, model=model, size=record.size, seconds=seconds, request_id=record.id
                 )

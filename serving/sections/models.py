@@ -27,13 +27,23 @@ _Linger = Annotated[
 ]
 
 
+_ForProtocols = Annotated[
+    bool,
+    Field(description="Batch what the standard protocols ask for; otherwise each request is predicted by itself."),
+]
+_VersionLabels = list[Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")]]
+_VERSION_LABELS = "What TensorFlow Serving's clients may call the served version, beside the version of its tag."
+
+
 class IrisBatchingSettings(Section):
+    default_for_protocols: _ForProtocols = False
     max_batch_rows: _BatchRows = 1024
     max_queue_rows: _QueueRows = 4096
     linger_ms: _Linger = 0.0
 
 
 class InceptionV3BatchingSettings(Section):
+    default_for_protocols: _ForProtocols = True
     max_batch_rows: _BatchRows = 8
     max_queue_rows: _QueueRows = 64
     linger_ms: _Linger = 0.0
@@ -51,6 +61,7 @@ class ModelJobsSettings(Section):
 class IrisSettings(Section):
     enabled: bool = Field(True, description="Serve the iris routes.")
     tag: str = Field("iris:latest", description="Tag in the BentoML model store.")
+    version_labels: _VersionLabels = Field(["stable"], description=_VERSION_LABELS)
     threads: int = Field(
         1,
         ge=0,
@@ -82,6 +93,7 @@ class ImageSettings(Section):
 class InceptionV3Settings(Section):
     enabled: bool = Field(True, description="Serve the InceptionV3 routes.")
     tag: str = Field("inception_v3:latest", description="Tag in the BentoML model store.")
+    version_labels: _VersionLabels = Field(["stable"], description=_VERSION_LABELS)
     engine: Literal["onnxruntime", "openvino", "auto"] = Field(
         "onnxruntime",
         description="What runs the model; `openvino` needs the extra of that name. `auto` takes OpenVINO where it is "
@@ -105,6 +117,7 @@ class InceptionV3Settings(Section):
         ge=1,
         description="Requests that one API worker holds, decoding or waiting; beyond it, 429 before decoding.",
     )
+    max_images: int = Field(32, ge=1, description="Most images in one request of a standard protocol.")
     image: ImageSettings = Field(default_factory=ImageSettings, description="Image decoding.")
     batching: InceptionV3BatchingSettings = Field(
         default_factory=InceptionV3BatchingSettings, description="Adaptive batching."
