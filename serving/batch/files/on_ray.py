@@ -1,0 +1,102 @@
+"""Parts on a Ray cluster: Ray Data hands them to actors, each with one engine.
+
+What travels is the description of a part and what came of it; the rows go from the input to an actor and from there
+to the output, so both have to be reachable from every machine of the cluster. The model travels with the run: the
+machines need this package and its extras `files` and `ray`, and no model store.
+
+Ray sends this code and the model to its workers by cloudpickle. That stays within the cluster: whoever can send
+something to a Ray cluster can run code there anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import ray.data
+
+from serving.batch.files import FilesError
+from serving.batch.files.run import Plan
+from serving.batch.files.scoring import Job, PartScorer
+from serving.batch.files.source import Part
+from serving.batch.files.target import Done
+from serving.engines import IrisEngine
+from serving.models import ONNX_FILE, StoredModel
+
+
+class RayActors:
+    """Parts in the actors of a Ray cluster.
+
+    Args:
+        address: of the cluster, as `ray.init` takes it; `auto` is the one that runs on this machine.
+        actors: how many engines; one for each free CPU of the cluster unless given, and no more than parts.
+    """
+
+    def __init__(self, model: StoredModel, *, address: str, actors: int | None) -> None:
+        self._model = model
+        self._address = address
+        self._actors = actors
+
+    def __call__(self, plan: Plan, *, tell: Callable[[int], object]) -> Iterator[Done]:
+        try:
+            context = ray.init(self._address, log_to_driver=False)
+        except (ConnectionError, ValueError) as error:
+            raise FilesError(f"there is no Ray cluster at {self._address}: {error}") from error
+        try:
+            for done in self._run(plan):
+                tell(done.rows)
+                yield done
+        finally:
+            context.disconnect()
+            ray.shutdown()
+
+    def _run(self, plan: Plan) -> Iterator[Done]:
+        free = int(ray.available_resources().get("CPU", 0))
+        actors = min(self._actors or max(1, free), len(plan.parts))
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        parts = ray.data.from_items([asdict(part) for part in plan.parts], override_num_blocks=len(plan.parts))
+        scored = parts.map_batches(
+            _Actor,
+            fn_constructor_args=(plan.job, self._model, self._model.onnx_path.read_bytes()),
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(size=actors),
+            num_cpus=1,
+        )
+        try:
+            for row in scored.iter_rows():
+                yield Done(**row)
+        except ray.exceptions.RayError as error:
+            raise FilesError(f"Ray: {_cause(error)}") from error
+
+
+class _Actor:
+    """One engine."""
+
+    def __init__(self, job: Job, model: StoredModel, graph: bytes) -> None:
+        with TemporaryDirectory() as directory:
+            (Path(directory) / ONNX_FILE).write_bytes(graph)
+            here = StoredModel(model.tag, Path(directory), model.created_at, model.metadata)
+            self._score = PartScorer(job, IrisEngine(here, threads=1))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One part; Ray Data has its fields in columns."""
+        (number,) = batch["number"]
+        part = Part(**{name: _plain(values[0]) for name, values in batch.items()} | {"number": int(number)})
+        return {name: [value] for name, value in asdict(self._score(part)).items()}
+
+
+def _plain(value: Any) -> Any:
+    """Without NumPy's types."""
+    return value.item() if hasattr(value, "item") else value
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong in an actor, without the way that it took through Ray."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

@@ -1,0 +1,166 @@
+"""A whole run: what has to be done is planned, pinned, done in parallel and counted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Protocol
+
+from serving.batch.files import FilesError
+from serving.batch.files.columns import find_columns
+from serving.batch.files.scoring import Job, PartScorer, RowsEngine
+from serving.batch.files.source import Format, Part, columns_of, cut, find_source, open_filesystem
+from serving.batch.files.target import Done, Manifest, check_names, choose_format
+from serving.models import StoredModel
+
+PART_ROWS = 1_000_000
+BATCH_ROWS = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run before it begins."""
+
+    job: Job
+    parts: list[Part]
+    """Those that are left to do."""
+    done: list[Done]
+    """Those that an earlier run has done."""
+
+    @property
+    def rows_left(self) -> int | None:
+        """`None` where only reading tells."""
+        rows = [part.rows for part in self.parts]
+        return None if None in rows else sum(filter(None, rows))
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a run. Rows are those of the whole output; rates and seconds are of this run."""
+
+    rows: int
+    failed: int
+    parts: int
+    parts_done_before: int
+    seconds: float
+    rows_per_second: float
+    engine_seconds: float
+    model_tag: str
+
+
+def plan(
+    source_url: str,
+    target_url: str,
+    model: StoredModel,
+    *,
+    columns: Sequence[str] = (),
+    target_format: Format | None = None,
+    part_rows: int = PART_ROWS,
+    batch_rows: int = BATCH_ROWS,
+) -> Plan:
+    """Look at the input and the output; the output is begun, or gone on with where it is of the same.
+
+    Args:
+        columns: those that hold the features, in their order; found by name when there are none.
+
+    Raises:
+        FilesError: the run cannot be done as it is asked for.
+    """
+    _refuse_nested(source_url, target_url)
+    source = find_source(source_url)
+    format_ = choose_format(target_url, target_format, source.format)
+    chosen: list[str] = []
+    for file in source.files:
+        available = columns_of(source, file["path"])
+        check_names(available, file["path"])
+        found = find_columns(available, model.metadata.feature_names, columns, file["path"])
+        if chosen and found != chosen:
+            raise FilesError(
+                f"{file['path']}: the features are in {', '.join(found)}, in others in {', '.join(chosen)}"
+            )
+        chosen = found
+    manifest = Manifest(target_url)
+    pinned = manifest.pin(
+        {
+            "model_tag": model.tag,
+            "input": source.files,
+            "columns": chosen,
+            "format": format_,
+            "part_rows": part_rows,
+        }
+    )
+    parts = cut(source, part_rows=pinned["part_rows"])
+    done = manifest.done()
+    job = Job(
+        source=source_url,
+        target=target_url,
+        source_format=source.format,
+        target_format=format_,
+        columns=chosen,
+        labels=model.metadata.labels,
+        tag=model.tag,
+        batch_rows=batch_rows,
+    )
+    return Plan(job, [part for part in parts if part.number not in done], list(done.values()))
+
+
+def _refuse_nested(source_url: str, target_url: str) -> None:
+    (source_filesystem, source), (target_filesystem, target) = map(open_filesystem, (source_url, target_url))
+    source, target = source.rstrip("/"), target.rstrip("/")
+    if source_filesystem == target_filesystem and (target == source or target.startswith(f"{source}/")):
+        raise FilesError("OUTPUT lies in INPUT: its parts would be scored as well")
+
+
+class Runner(Protocol):
+    """Does parts somewhere."""
+
+    def __call__(self, plan: Plan, *, tell: Callable[[int], object]) -> Iterable[Done]:
+        """What has been done, as it is done; `tell` hears of rows meanwhile."""
+
+
+def run(plan: Plan, runner: Runner, *, tell: Callable[[int], object] = lambda _rows: None) -> Summary:
+    """Do what is left of `plan`.
+
+    Raises:
+        FilesError: a part cannot be read or written. Those that are done stay done.
+    """
+    began = time.perf_counter()
+    new = list(runner(plan, tell=tell)) if plan.parts else []
+    seconds = time.perf_counter() - began
+    Manifest(plan.job.target).finish()
+    every = [*plan.done, *new]
+    return Summary(
+        rows=sum(done.rows for done in every),
+        failed=sum(done.failed for done in every),
+        parts=len(every),
+        parts_done_before=len(plan.done),
+        seconds=round(seconds, 3),
+        rows_per_second=round(sum(done.rows for done in new) / seconds) if new else 0,
+        engine_seconds=round(sum(done.engine_seconds for done in new), 3),
+        model_tag=plan.job.tag,
+    )
+
+
+class Threads:
+    """Parts in threads of this process, which share one engine. Arrow and ONNX Runtime leave the lock to others."""
+
+    def __init__(self, engine: RowsEngine, *, threads: int) -> None:
+        self._engine = engine
+        self._threads = threads
+
+    def __call__(self, plan: Plan, *, tell: Callable[[int], object]) -> Iterator[Done]:
+        stop = threading.Event()
+        scorer = PartScorer(plan.job, self._engine)
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="score-files") as pool:
+            waiting = [pool.submit(scorer, part, tell=tell, stopped=stop.is_set) for part in plan.parts]
+            try:
+                for ended in as_completed(waiting):
+                    yield ended.result()
+            finally:
+                # after an error, or Ctrl-C, what has not ended is given up
+                stop.set()
+                for future in waiting:
+                    future.cancel()

@@ -1,0 +1,224 @@
+"""What is written: a directory of parts, each there as a whole or not at all.
+
+    OUTPUT/_manifest.json            what is scored by which model; a run with anything else is refused
+    OUTPUT/_committed/00000.json     a part that is done: its file and its counts
+    OUTPUT/_temporary/               parts that are being written
+    OUTPUT/[DIRECTORY/]part-00000.parquet
+
+Readers of data sets pass over what begins with `_`. On an object store a rename is a copy and a deletion, and an
+object is there when all of it is; what decides is the record in `_committed`, which is written last.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from serving.batch.files import FilesError
+from serving.batch.files.source import SUFFIXES, Format, Part, open_filesystem
+
+ADDED = ("probabilities", "label", "model_tag", "error")
+"""The columns that a row gets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A part that is in the output."""
+
+    number: int
+    file: str
+    rows: int
+    failed: int
+    engine_seconds: float
+    """Processor time within the engine's calls, each of which runs in the thread that makes it."""
+
+
+class Manifest:
+    """The output directory: which parts it has, and of what."""
+
+    def __init__(self, url: str) -> None:
+        self._filesystem, path = open_filesystem(url)
+        self.path = path.rstrip("/")
+        self.url = url
+
+    def pin(self, pinned: dict[str, Any]) -> dict[str, Any]:
+        """Begin the output, or go on with one of the same input, model and columns; how it is cut is as it was begun.
+
+        Raises:
+            FilesError: the output is of something else, or the directory has other files.
+        """
+        name = f"{self.path}/_manifest.json"
+        self._filesystem.invalidate_cache()
+        if self._filesystem.exists(name):
+            old: dict[str, Any] = self._load(name)
+            for key, meaning in {
+                "model_tag": "model",
+                "input": "input",
+                "columns": "columns",
+                "format": "format",
+            }.items():
+                if old.get(key) != pinned[key]:
+                    raise FilesError(
+                        f"{self.url} was begun with another {meaning}{_difference(old.get(key), pinned[key])}: "
+                        "give another OUTPUT, or delete this one"
+                    )
+            return old
+        if self._filesystem.exists(self.path) and self._filesystem.find(self.path):
+            raise FilesError(f"{self.url} has files of something else: give a new or an empty directory")
+        self._save(name, pinned)
+        return pinned
+
+    def done(self) -> dict[int, Done]:
+        """The parts that need not be done again."""
+        directory = f"{self.path}/_committed"
+        if not self._filesystem.exists(directory):
+            return {}
+        found = [Done(**self._load(name)) for name in self._filesystem.find(directory) if name.endswith(".json")]
+        return {each.number: each for each in found if self._filesystem.exists(f"{self.path}/{each.file}")}
+
+    @contextmanager
+    def part(self, part: Part, format_: Format) -> Iterator[tuple[Any, str]]:
+        """A file to write a part into and the name that it gets, relative to the output, when the block ends well."""
+        name = posixpath.join(part.directory, f"part-{part.number:05d}.{format_}")
+        temporary = f"{self.path}/_temporary/{part.number:05d}-{secrets.token_hex(4)}"
+        self._filesystem.makedirs(posixpath.dirname(temporary), exist_ok=True)
+        try:
+            with self._filesystem.open(temporary, "wb") as file:
+                yield file, name
+            target = f"{self.path}/{name}"
+            self._filesystem.makedirs(posixpath.dirname(target), exist_ok=True)
+            self._filesystem.mv(temporary, target)
+        except BaseException:
+            with suppress(OSError):
+                self._filesystem.rm(temporary)
+            raise
+
+    def commit(self, done: Done) -> None:
+        """From now on the part is done."""
+        self._save(f"{self.path}/_committed/{done.number:05d}.json", asdict(done))
+
+    def finish(self) -> None:
+        """Everything is done: what killed runs have left goes."""
+        with suppress(FileNotFoundError):
+            self._filesystem.rm(f"{self.path}/_temporary", recursive=True)
+
+    def _load(self, name: str) -> Any:
+        try:
+            return json.loads(self._filesystem.cat_file(name))
+        except ValueError as error:
+            raise FilesError(f"{name} is not what score-files has written: {error}") from error
+
+    def _save(self, name: str, content: dict[str, Any]) -> None:
+        """All of it or nothing, on a local disk as well."""
+        temporary = f"{name}.{secrets.token_hex(4)}"
+        self._filesystem.makedirs(posixpath.dirname(name), exist_ok=True)
+        self._filesystem.pipe_file(temporary, json.dumps(content).encode())
+        self._filesystem.mv(temporary, name)
+
+
+def _difference(old: Any, new: Any) -> str:
+    return f" ({old}, not {new})" if isinstance(old, str) else ""
+
+
+def choose_format(output: str, given: Format | None, source: Format) -> Format:
+    """What is asked for, or what the name of the output says, or as the input."""
+    return given or SUFFIXES.get(posixpath.splitext(output.rstrip("/"))[1].lower(), source)
+
+
+def check_names(columns: Sequence[str], where: str) -> None:
+    """Raises FilesError when a column of the input has the name of one that is added."""
+    taken = [name for name in ADDED if name in columns]
+    if taken:
+        raise FilesError(f"{where}: there is a column {', '.join(taken)} already, which is what score-files adds")
+
+
+def with_results(
+    batch: pa.RecordBatch,
+    probabilities: NDArray[np.float32],
+    labels: Sequence[str],
+    tag: str,
+    errors: pa.Array,
+) -> pa.RecordBatch:
+    """`batch` of N rows with ADDED; `probabilities` `[M, classes]` are those of the rows whose error is null."""
+    good = errors.is_null().to_numpy(zero_copy_only=False)
+    classes = len(labels)
+    offsets = np.zeros(batch.num_rows + 1, np.int32)
+    np.cumsum(good * classes, out=offsets[1:])
+    place = np.zeros(batch.num_rows, np.int32)
+    place[good] = probabilities.argmax(axis=1)
+    bad = pa.array(~good)
+    same = np.zeros(batch.num_rows, np.int32)
+    columns = [
+        pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.ravel()), mask=bad),
+        pa.DictionaryArray.from_arrays(pa.array(place, mask=~good), pa.array(labels, pa.string())),
+        pa.DictionaryArray.from_arrays(pa.array(same), pa.array([tag], pa.string())),
+        errors,
+    ]
+    return pa.RecordBatch.from_arrays([*batch.columns, *columns], names=[*batch.schema.names, *ADDED])
+
+
+class Writer(Protocol):
+    def write_batch(self, batch: pa.RecordBatch) -> None: ...
+    def close(self) -> None: ...
+
+
+@contextmanager
+def writing(file: Any, format_: Format, schema: pa.Schema) -> Iterator[Writer]:
+    """Raises FilesError for columns that the format cannot have."""
+    sink = pa.PythonFile(file, mode="w")
+    writer = pq.ParquetWriter(sink, schema, compression="snappy") if format_ == "parquet" else _CsvWriter(sink, schema)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+class _CsvWriter:
+    """Probabilities become JSON, `[0.97,0.02,0.01]`, as CSV has no lists."""
+
+    def __init__(self, sink: Any, schema: pa.Schema) -> None:
+        self._schema = pa.schema([_plain(field) for field in schema])
+        self._writer = pacsv.CSVWriter(sink, self._schema)
+
+    def write_batch(self, batch: pa.RecordBatch) -> None:
+        columns = [
+            _json(column) if field.name == ADDED[0] else column.cast(field.type)
+            for column, field in zip(batch.columns, self._schema, strict=True)
+        ]
+        self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    if field.name == ADDED[0]:
+        kind = pa.string()
+    elif pa.types.is_nested(kind):
+        raise FilesError(f"column {field.name} is {kind}, which CSV cannot have; use --format parquet")
+    return pa.field(field.name, kind)
+
+
+def _json(lists: pa.Array) -> pa.Array:
+    """Lists of numbers, all of one length, as text."""
+    valid = lists.filter(lists.is_valid())
+    if not len(valid):
+        return pa.nulls(len(lists), pa.string())
+    values = valid.flatten().to_numpy().reshape(len(valid), -1)
+    columns = [pa.array(np.ascontiguousarray(column)).cast(pa.string()) for column in values.T]
+    joined = pc.binary_join_element_wise("[", pc.binary_join_element_wise(*columns, ","), "]", "")
+    good = lists.is_valid().to_numpy(zero_copy_only=False)
+    return joined.take(pa.array(np.cumsum(good) - 1, mask=~good))
