@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from serving.sections.batch import BatchSettings
+from serving.sections.grpc import GrpcSettings
 from serving.sections.jobs import JobsSettings
 from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.sections.observability import LoggingSettings, MetricsSettings, TracingSettings
@@ -48,6 +49,7 @@ class Settings(BaseSettings):
     iris: IrisSettings = Field(default_factory=IrisSettings)
     inception_v3: InceptionV3Settings = Field(default_factory=InceptionV3Settings)
     protocols: ProtocolsSettings = Field(default_factory=ProtocolsSettings)
+    grpc: GrpcSettings = Field(default_factory=GrpcSettings)
     jobs: JobsSettings = Field(default_factory=JobsSettings)
     batch: BatchSettings = Field(default_factory=BatchSettings)
     logging: LoggingSettings = Field(default_factory=LoggingSettings)

@@ -1,0 +1,99 @@
+"""The tensors of the Open Inference Protocol's messages and what models take and answer."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.api.served_models import Values
+from serving.errors import InvalidInputError
+from serving.grpc.shapes import count_elements
+from serving.models import TensorSpec
+
+DATATYPE = {"float32": "FP32", "uint8": "UINT8", "bytes": "BYTES"}
+"""The protocol's name of each type that a model here takes."""
+_LIST = {"float32": "fp32_contents", "uint8": "uint_contents", "bytes": "bytes_contents"}
+_LONGEST_NAME = 64
+
+
+def decode(tensor: Any, raw: bytes | None, spec: TensorSpec) -> Values:
+    """The elements of an input: an array of its shape, or the strings of a list.
+
+    Args:
+        tensor: an InferInputTensor.
+        raw: its part of `raw_input_contents`, where the request has them.
+
+    Raises:
+        InvalidInputError: type, shape and number of elements do not agree with each other or with `spec`.
+    """
+    name = spec.name
+    if tensor.datatype != DATATYPE[spec.dtype]:
+        given = tensor.datatype[:_LONGEST_NAME]
+        raise InvalidInputError(f"{name}: the datatype is {DATATYPE[spec.dtype]}, not {given or '(none)'}")
+    shape = list(tensor.shape)
+    count = count_elements(name, shape)
+    if len(shape) != len(spec.shape):
+        raise InvalidInputError(f"{name}: the shape {shape} has {len(shape)} dimensions, not {len(spec.shape)}")
+    if spec.dtype == "bytes":
+        strings = list(tensor.contents.bytes_contents) if raw is None else _unpack(name, raw)
+        _check(name, len(strings), count)
+        return strings
+    dtype = np.dtype(spec.dtype)
+    if raw is None:
+        values = getattr(tensor.contents, _LIST[spec.dtype])
+        _check(name, len(values), count)
+        return _typed(name, values, dtype).reshape(shape)
+    if len(raw) != count * dtype.itemsize:
+        raise InvalidInputError(f"{name}: there are {len(raw)} bytes, the shape needs {count * dtype.itemsize}")
+    return np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape)
+
+
+def _typed(name: str, values: Sequence[float], dtype: np.dtype[Any]) -> NDArray[Any]:
+    if dtype.kind == "f":
+        return np.array(values, dtype)
+    numbers = np.array(values, np.int64)
+    if len(numbers) and numbers.max() > np.iinfo(dtype).max:
+        raise InvalidInputError(f"{name}: a number does not fit into {dtype.name}")
+    return numbers.astype(dtype)
+
+
+def _check(name: str, given: int, count: int) -> None:
+    if given != count:
+        raise InvalidInputError(f"{name}: there are {given} elements, the shape needs {count}")
+
+
+def _unpack(name: str, raw: bytes) -> list[bytes]:
+    """Elements of BYTES: each after its length, four bytes little-endian."""
+    strings = []
+    at = 0
+    while at < len(raw):
+        stop = at + 4 + int.from_bytes(raw[at : at + 4], "little")
+        if at + 4 > len(raw) or stop > len(raw):
+            raise InvalidInputError(f"{name}: the raw contents end inside an element")
+        strings.append(raw[at + 4 : stop])
+        at = stop
+    return strings
+
+
+def encode_floats(response: Any, name: str, values: NDArray[np.float32], *, raw: bool) -> None:
+    """Add an output of float32."""
+    output = response.outputs.add(name=name, datatype="FP32", shape=values.shape)
+    if raw:
+        response.raw_output_contents.append(np.ascontiguousarray(values, "<f4").tobytes())
+    else:
+        output.contents.fp32_contents.extend(values.ravel().tolist())
+
+
+def encode_strings(response: Any, name: str, values: Sequence[bytes], shape: Sequence[int], *, raw: bool) -> None:
+    """Add an output of BYTES."""
+    output = response.outputs.add(name=name, datatype="BYTES", shape=shape)
+    if raw:
+        response.raw_output_contents.append(
+            b"".join(part for value in values for part in (struct.pack("<I", len(value)), value))
+        )
+    else:
+        output.contents.bytes_contents.extend(values)

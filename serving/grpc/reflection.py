@@ -1,0 +1,49 @@
+"""The standard reflection service, by which tools such as grpcurl learn the methods and messages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection
+from typing import Any
+
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+
+from serving.grpc.messages import POOL
+
+NAME: str = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
+
+for _file in (health_pb2, reflection_pb2):
+    POOL.AddSerializedFile(_file.DESCRIPTOR.serialized_pb)
+
+
+class Reflection:
+    """The library's, from our descriptor pool.
+
+    Args:
+        services: full names of what there is.
+        draining: set once the server stops; streams that are open end then, so that they hold up no stop.
+    """
+
+    def __init__(self, services: Collection[str], *, draining: asyncio.Event) -> None:
+        self._library = ReflectionServicer(services, pool=POOL)
+        self._draining = draining
+
+    def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:
+        """One answer for each request of a stream."""
+        return self._library.ServerReflectionInfo(self._until_draining(request_iterator), context)
+
+    async def _until_draining(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        draining = asyncio.ensure_future(self._draining.wait())
+        try:
+            while True:
+                following = asyncio.ensure_future(anext(requests, None))
+                await asyncio.wait({following, draining}, return_when=asyncio.FIRST_COMPLETED)
+                request = following.result() if following.done() else None
+                if request is None:
+                    following.cancel()
+                    return
+                yield request
+        finally:
+            draining.cancel()

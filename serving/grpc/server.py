@@ -1,0 +1,145 @@
+"""The gRPC server of an API worker, in the event loop of its HTTP server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2_grpc
+
+from serving.api.served_models import ServedModels
+from serving.errors import ConfigurationError
+from serving.grpc import health, reflection
+from serving.grpc.calls import Calls
+from serving.grpc.messages import INFERENCE, MODELS, PREDICTION
+from serving.grpc.open_inference import InferenceService
+from serving.grpc.port import address
+from serving.grpc.tfserving import ModelService, PredictionService
+from serving.metrics import Metrics
+from serving.sections.grpc import GrpcSettings
+from serving.settings import Settings
+
+logger = logging.getLogger("serving.grpc")
+
+_LARGEST_METADATA = 16 * 1024
+
+
+class GrpcServer:
+    """All services on one port. Make and start it in a running loop.
+
+    Args:
+        ready: whether this server answers predictions.
+    """
+
+    def __init__(
+        self, settings: Settings, *, models: ServedModels, metrics: Metrics, ready: Callable[[], bool]
+    ) -> None:
+        self._settings = settings.grpc
+        self._drain_seconds = settings.serving.drain_seconds
+        self._draining = asyncio.Event()
+        self._stopping: asyncio.Task[None] | None = None
+        self.port = 0
+        """What it listens on, once started."""
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 1),
+                ("grpc.max_receive_message_length", settings.api.max_request_bytes),
+                # An answer is as long as its request asks for.
+                ("grpc.max_send_message_length", -1),
+                ("grpc.max_metadata_size", _LARGEST_METADATA),
+            ]
+        )
+        calls = Calls(
+            metrics,
+            timeout_seconds=settings.serving.request_timeout_seconds,
+            log_predictions=settings.logging.predictions,
+        )
+        self._server.add_generic_rpc_handlers(_services(calls, models, ready))
+        names = (INFERENCE, PREDICTION, MODELS)
+        health_pb2_grpc.add_HealthServicer_to_server(
+            health.Health(names, ready=ready, draining=self._draining), self._server
+        )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.Reflection((*names, health.NAME, reflection.NAME), draining=self._draining), self._server
+        )
+
+    async def start(self, host: str) -> None:
+        """Listen on the settings' address, or on `host` where they name none.
+
+        Raises:
+            ConfigurationError: it cannot be listened on, or a file of the settings cannot be read.
+        """
+        where = address(self._settings.host or host, self._settings.port)
+        credentials = _credentials(self._settings)
+        try:
+            if credentials is None:
+                self.port = self._server.add_insecure_port(where)
+            else:
+                self.port = self._server.add_secure_port(where, credentials)
+        except RuntimeError as error:
+            raise ConfigurationError(f"grpc: cannot listen on {where}") from error
+        await self._server.start()
+        logger.info("listening on %s, %s", where, "plain text" if credentials is None else "TLS")
+
+    def drain(self) -> None:
+        """Say that this server is not serving any more, accept nothing, and finish what was accepted."""
+        if self._stopping is None:
+            self._draining.set()
+            self._stopping = asyncio.ensure_future(self._server.stop(self._drain_seconds))
+
+    async def stop(self) -> None:
+        """Drain, and wait for the end of it."""
+        self.drain()
+        if self._stopping is not None:
+            await self._stopping
+
+
+def _services(
+    calls: Calls, models: ServedModels, ready: Callable[[], bool]
+) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
+    inference = InferenceService(models, ready=ready)
+    prediction, status = PredictionService(models), ModelService(models)
+    return (
+        calls.service(
+            INFERENCE,
+            {
+                "ModelInfer": inference.model_infer,
+                "ServerLive": inference.server_live,
+                "ServerReady": inference.server_ready,
+                "ModelReady": inference.model_ready,
+                "ServerMetadata": inference.server_metadata,
+                "ModelMetadata": inference.model_metadata,
+                "RepositoryIndex": inference.repository_index,
+            },
+        ),
+        calls.service(
+            PREDICTION,
+            {
+                "Predict": prediction.predict,
+                "Classify": prediction.classify,
+                "GetModelMetadata": prediction.metadata,
+            },
+        ),
+        calls.service(MODELS, {"GetModelStatus": status.status}),
+    )
+
+
+def _credentials(settings: GrpcSettings) -> Any:
+    """What TLS needs, `None` without it."""
+    if settings.certificate_file is None or settings.private_key_file is None:
+        return None
+    ca = None if settings.client_ca_file is None else _read(settings.client_ca_file)
+    pair = (_read(settings.private_key_file), _read(settings.certificate_file))
+    return grpc.ssl_server_credentials([pair], root_certificates=ca, require_client_auth=ca is not None)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"grpc: {file} cannot be read: {error.strerror}") from error
