@@ -13,6 +13,7 @@ JSON; the rest belongs to the step. Below the prefix stand, for jobs and models:
 | `ready:MODEL` | sorted set | ids that are due, by sequence number |
 | `delayed:MODEL` | sorted set | ids that wait for another attempt, by when it is due |
 | `leased:MODEL` | sorted set | ids that run, by when their lease ends |
+| `given:OWNER:MODEL` | list | the name of a worker's last claim and the ids that it got |
 | `expiry:MODEL` | sorted set | ids that are queued, by when their time to live ends |
 | `wake:MODEL` | list | a token for each job that became ready; idle workers wait for one |
 | `finished:MODEL:N` | string | jobs that succeeded or failed in the Nth ten seconds |
@@ -200,10 +201,9 @@ FREES_MEMORY = "redis.call('DEL', P .. 'nothing')"
 
 @dataclass(frozen=True)
 class Script:
-    """A step. `again`: whether running it twice has the effect and the answer of once."""
+    """A step. Running it twice has the effect and the answer of once, as its first answer may be lost."""
 
     body: str
-    again: bool = True
     text: str = field(init=False)
     sha: str = field(init=False)
 

@@ -38,7 +38,8 @@ log = logging.getLogger("serving.jobs.redis")
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
-CONNECTIONS = 32
+# Enough to keep Redis busy. With more, as many submissions could become ready in one turn of the event loop.
+CONNECTIONS = 8
 # What was uploaded for a script that then did not run goes by itself.
 UPLOAD_MILLISECONDS = 60_000
 # Enough for a restart's broken connections; an outage is the caller's to wait out.
@@ -120,14 +121,14 @@ class RedisLink:
     async def run(
         self, script: Script, prefix: str, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None = None
     ) -> Any:
-        """Run it; again after a lost connection if that is safe. `upload` is a key and what to set it to before.
+        """Run it; again after a lost connection. `upload` is a key and what to set it to before.
 
         Raises:
             UnavailableError: Redis is away, or did not answer in time.
         """
         async with self._served():
             deadline = time.monotonic() + PATIENCE_SECONDS
-            for pause in PAUSES if script.again else ():
+            for pause in PAUSES:
                 try:
                     return await self._run(script, prefix, *arguments, upload=upload)
                 except ConnectionError:

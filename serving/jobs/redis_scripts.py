@@ -53,14 +53,26 @@ if job.status == 'queued' and job.expires <= now then finish(job, 'expired') end
 return view(job.id, true)
 """)
 
-# Not to be run again when its answer was lost: the leases that it gave then
-# run out.
+# ARGV[5] is the name of this call: when its answer was lost and it is repeated, it gives what it gave, as long as the
+# leases last. Nobody else would know of those, and the attempts would be lost.
 CLAIM = Script(
     FREES_MEMORY
     + """
-local model, owner, limit = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local model, owner, limit, call = ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 tidy(model)
-local ready, claimed, looked = P .. 'ready:' .. model, {}, 0
+local ready, given, claimed, looked = P .. 'ready:' .. model, P .. 'given:' .. owner .. ':' .. model, {}, 0
+local function give(job, payload)
+  lease(job)
+  local fields = redis.call('HMGET', job.key, 'parameters', 'created')
+  claimed[#claimed + 1] = {job.id, job.attempts, payload, fields[1], fields[2], job.alone and 1 or 0}
+end
+if redis.call('LINDEX', given, 0) == call then
+  for _, id in ipairs(redis.call('LRANGE', given, 1, -1)) do
+    local job, payload = read(id), redis.call('GET', P .. 'payload:' .. id)
+    if payload and job and holds(job, owner, job.attempts) then give(job, payload) end
+  end
+  if #claimed > 0 then return claimed end
+end
 while #claimed < limit and looked < limit + C.bound do
   looked = looked + 1
   local id = redis.call('ZRANGE', ready, 0, 0)[1]
@@ -75,19 +87,22 @@ while #claimed < limit and looked < limit + C.bound do
     unlist(job)
     move(job, 'running')
     job.attempts = job.attempts + 1
-    lease(job)
     redis.call('HSET', job.key, 'attempts', job.attempts, 'owner', owner, 'started', text(now))
-    local fields = redis.call('HMGET', job.key, 'parameters', 'created')
-    claimed[#claimed + 1] = {id, job.attempts, payload, fields[1], fields[2], job.alone and 1 or 0}
+    give(job, payload)
     if job.alone then break end
   end
+end
+if #claimed > 0 then
+  redis.call('DEL', given)
+  redis.call('RPUSH', given, call)
+  for _, one in ipairs(claimed) do redis.call('RPUSH', given, one[1]) end
+  redis.call('PEXPIRE', given, math.ceil(C.lease * 2000))
 end
 -- Left-over tokens would wake idle workers for nothing; a missing one would let one sleep for a second.
 if redis.call('EXISTS', ready) == 0 then redis.call('DEL', P .. 'wake:' .. model)
 elseif redis.call('EXISTS', P .. 'wake:' .. model) == 0 then wake(model) end
 return claimed
-""",
-    again=False,
+"""
 )
 
 NEXT_DUE = Script("""

@@ -56,6 +56,7 @@ class RedisJobStore:
         self._link = RedisLink(settings.url)
         self._waiters = Waiters(self._link, f"{self._prefix}done")
         self._pops: set[asyncio.Task[bool]] = set()
+        self._unanswered: dict[tuple[str, str], str] = {}
         self._closed = False
 
     async def open(self) -> None:
@@ -162,7 +163,14 @@ class RedisJobStore:
             self._pops.discard(task)
 
     async def claim(self, model: str, owner: str, *, limit: int) -> list[Claimed]:
-        rows = await self._run(scripts.CLAIM, _key(model), _key(owner), limit)
+        # Under its name until it is answered: a later claim then gets what Redis gave and could not say.
+        call = self._unanswered.pop((model, owner), None) or _call()
+        rows: list[Any] | None = None
+        try:
+            rows = await self._run(scripts.CLAIM, _key(model), _key(owner), limit, call)
+        finally:
+            if rows is None:
+                self._unanswered[model, owner] = call
         return [
             Claimed(
                 Lease(_name(job_id), model, owner, attempt), payload, parameters.decode(), float(created), alone == 1

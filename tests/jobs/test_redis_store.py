@@ -266,13 +266,13 @@ def lossy(store: RedisJobStore, monkeypatch: pytest.MonkeyPatch) -> list[Script]
 async def test_a_repeated_step_answers_as_the_first(store: RedisJobStore, lossy: list[Script]) -> None:
     accepted = await store.submit(new_job(id="one", idempotency_key="key", fingerprint="print", max_retries=1))
     assert (accepted.existing, accepted.job.position) == (False, 0)
-    with pytest.raises(UnavailableError):
-        await store.claim(MODEL, "lost", limit=1)
-    assert await store.abandon("lost") == 0  # the repetition found none left
-    (claimed,) = await next_claim(store)
-    assert claimed.lease.attempt == 2
+    (claimed,) = await store.claim(MODEL, "worker", limit=1)
+    assert (claimed.lease.attempt, claimed.payload) == (1, b"payload")
     assert await store.release(claimed.lease)
     (claimed,) = await store.claim(MODEL, "worker", limit=1)
+    assert claimed.lease.attempt == 1
+    assert await store.fail(claimed.lease, BROKEN, retryable=True)
+    (claimed,) = await next_claim(store)
     assert claimed.lease.attempt == 2
     assert await store.fail(claimed.lease, BROKEN, retryable=True)
     assert (await store.get("one")).status is Status.FAILED
@@ -287,26 +287,55 @@ async def test_a_repeated_step_answers_as_the_first(store: RedisJobStore, lossy:
     assert min(lossy.count(script) for script in lossy) > 1
 
 
-async def test_a_claim_is_not_repeated_and_its_lease_runs_out(
+@asynccontextmanager
+async def _answers_lost(store: RedisJobStore, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    run = store._link._run
+
+    async def lose(script: Script, *arguments: Any, **upload: Any) -> Any:
+        await run(script, *arguments, **upload)
+        raise ConnectionError("lost")
+
+    with monkeypatch.context() as lossy:
+        lossy.setattr(store._link, "_run", lose)
+        with pytest.raises(UnavailableError):
+            yield
+
+
+async def test_what_an_unanswered_claim_gave_is_given_to_the_next(
+    store: RedisJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        await submit(store, id=name)
+    async with _answers_lost(store, monkeypatch):
+        await store.claim(MODEL, "worker", limit=2)
+    assert (await store.get("one")).status is Status.RUNNING
+    assert [one.lease.job_id for one in await store.claim(MODEL, "other", limit=1)] == ["three"]
+    again = await store.claim(MODEL, "worker", limit=2)
+    assert [(one.lease.job_id, one.lease.attempt) for one in again] == [("one", 1), ("two", 1)]
+    assert await store.succeed(again[0].lease, b"1")
+    # It is answered now: the next one is another.
+    assert await store.claim(MODEL, "worker", limit=2) == []
+
+
+async def test_a_job_that_was_cancelled_meanwhile_is_not_given_again(
+    store: RedisJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await submit(store, id="one")
+    await submit(store, id="two")
+    async with _answers_lost(store, monkeypatch):
+        await store.claim(MODEL, "worker", limit=1)
+    await store.cancel("one")
+    assert [one.lease.job_id for one in await store.claim(MODEL, "worker", limit=1)] == ["two"]
+
+
+async def test_the_lease_of_an_unanswered_claim_runs_out(
     redis_server: GivenRedis, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(redis_server.url, namespace=namespace, lease_seconds=0.5) as store:
         await submit(store, id="one")
-        await submit(store, id="two")
-        run = store._link._run
-
-        async def lose(script: Script, *arguments: Any, **upload: Any) -> Any:
-            await run(script, *arguments, **upload)
-            raise ConnectionError("lost")
-
-        with monkeypatch.context() as lossy:
-            lossy.setattr(store._link, "_run", lose)
-            with pytest.raises(UnavailableError):
-                await store.claim(MODEL, "worker", limit=1)
-        assert (await store.get("one")).status is Status.RUNNING
-        assert (await store.get("two")).attempts == 0
-        await store.claim(MODEL, "worker", limit=1)
-        (claimed,) = await next_claim(store)
+        async with _answers_lost(store, monkeypatch):
+            await store.claim(MODEL, "worker", limit=1)
+        (claimed,) = await next_claim(store, "other")
         assert (claimed.lease.job_id, claimed.lease.attempt) == ("one", 2)
 
 
