@@ -36,6 +36,7 @@ from serving.api.schemas import (
 from serving.api.served_models import ServedModels
 from serving.api.views import make_views
 from serving.engines import IrisEngine
+from serving.grpc.port import reserve as reserve_port
 from serving.job_worker import JobWorker
 from serving.jobs.store import open_store
 from serving.jobs.upkeep import Upkeep
@@ -135,6 +136,8 @@ class ModelServing(*ROUTES):
     def supervise() -> None:
         """Runs once, in the supervisor, before it starts any process."""
         restart_processes_in_containers()
+        if settings.grpc.enabled:
+            reserve_port(settings.grpc)
 
     @bentoml.on_startup
     async def start(self) -> None:
@@ -157,11 +160,15 @@ class ModelServing(*ROUTES):
         )
         if settings.jobs.enabled:
             await self.start_jobs(self.process)
+        if settings.grpc.enabled:
+            await self.start_grpc(self.process)
         self.request_state = (self.metrics, self.routes())
         self.process.loaded()
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
+        if settings.grpc.enabled:
+            await self.grpc.stop()
         for client in self.clients.values():
             await client.close()
         if settings.jobs.enabled:
@@ -176,6 +183,15 @@ class ModelServing(*ROUTES):
         process.metrics.jobs.serves(models)
         self.upkeep = Upkeep(store, tell=partial(process.metrics.jobs.stored, models=models))
         await self.upkeep.start()
+
+    async def start_grpc(self, process: ServerProcess) -> None:
+        """The same models on a port of its own; the workers share it."""
+        # Here, because the supervisor and the runners import this module and do without gRPC.
+        from serving.grpc.server import GrpcServer
+
+        self.grpc = GrpcServer(settings, models=self.served_models, metrics=self.metrics, ready=self.__is_ready__)
+        process.drain.on_start.append(self.grpc.drain)
+        await self.grpc.start(process.host)
 
     def submit_to(self, runner: str, *, classes: int) -> Submit:
         """How rows reach a runner: over its socket, or directly where it is an object of this process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,8 @@ class ServerProcess:
             duration_buckets=settings.metrics.duration_buckets,
         )
         self.drain = Drain(limit_seconds=settings.serving.drain_seconds)
+        self.host = "127.0.0.1"
+        """The address that HTTP listens on."""
 
     def start_api(self, name: str) -> None:
         """Take over logging and the stop signals, as a worker of the entry service `name`."""
@@ -42,6 +45,9 @@ class ServerProcess:
         descriptor = _option("--fd")
         notes = os.environ.get(DIRECTORY_VARIABLE)
         refuse = refuse_connections(name, int(descriptor), Path(notes)) if descriptor and notes else lambda: True
+        if descriptor:
+            with socket.socket(fileno=os.dup(int(descriptor))) as listener:
+                self.host = listener.getsockname()[0]
         self._take_over(Drain(limit_seconds=self._settings.serving.drain_seconds, refuse=refuse))
 
     def start_runner(self, *, drains_after: str) -> None:

@@ -32,11 +32,12 @@ def free_port() -> int:
 
 
 class Server:
-    """A running server: `url`, its log, its processes."""
+    """A running server: `url`, its log, its processes, and where gRPC is, if it is on."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path, grpc_target: str = "") -> None:
         self.process = process
         self.port = port
+        self.grpc_target = grpc_target
         self.url = f"http://127.0.0.1:{port}"
         self._log = log
 
@@ -81,10 +82,13 @@ class Server:
 
 @contextmanager
 def serving(*, root: Path = ROOT, **settings: str) -> Iterator[Server]:
-    """Run `bentoml serve service:svc` in `root`, with `settings` as environment variables, until the block ends."""
+    """Run `bentoml serve service:svc` in `root`, with `settings` as environment variables, until the block ends.
+
+    Without gRPC, unless a setting turns it on.
+    """
     with TemporaryDirectory() as directory:
         log = Path(directory) / "log"
-        port = free_port()
+        port, grpc_port = free_port(), free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [BENTOML, "serve", "service:svc", "--host", "127.0.0.1", "--port", str(port)],
@@ -92,12 +96,13 @@ def serving(*, root: Path = ROOT, **settings: str) -> Iterator[Server]:
                 # its own jobs, and no process for them unless a test asks for one
                 env=os.environ
                 | {"SERVING__JOBS__URL": f"sqlite:///{directory}/jobs.db", "SERVING__JOBS__EMBEDDED_WORKER": "false"}
+                | {"SERVING__GRPC__ENABLED": "false", "SERVING__GRPC__PORT": str(grpc_port)}
                 | settings,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        server = Server(process, port, log)
+        server = Server(process, port, log, f"127.0.0.1:{grpc_port}")
         try:
             server.wait_until_ready()
             yield server

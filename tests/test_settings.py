@@ -18,8 +18,8 @@ Configure = Callable[[str], Settings]
 @pytest.fixture(autouse=True)
 def _no_jobs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here nothing of tests/conftest.py counts."""
-    for name in ("URL", "EMBEDDED_WORKER"):
-        monkeypatch.delenv(f"SERVING__JOBS__{name}")
+    for name in ("JOBS__URL", "JOBS__EMBEDDED_WORKER", "GRPC__ENABLED"):
+        monkeypatch.delenv(f"SERVING__{name}")
 
 
 @pytest.fixture
