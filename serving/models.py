@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from serving.errors import ModelError
+from serving.imported import imported_model
 
 logger = logging.getLogger("serving.models")
 
@@ -107,13 +109,16 @@ class StoredModel:
 def open_model(tag: str) -> StoredModel:
     """Find `tag` in the BentoML model store and read its metadata, once in a process.
 
+    Where a model of the same name was imported at the start, it is that one.
+
     Raises:
         ModelError: it is not there, or was not saved by this project's training scripts.
     """
     import bentoml  # a worker of jobs is told where its models are, and starts sooner without
 
+    imported = imported_model(tag.partition(":")[0])
     try:
-        stored = bentoml.models.get(tag)
+        stored = bentoml.Model.from_path(imported) if imported else bentoml.models.get(tag)
     except bentoml.exceptions.NotFound as error:
         raise ModelError(
             f"model {tag} is not in the model store; make what is missing with `python -m train`"
@@ -142,10 +147,10 @@ def _major_minor(version: str) -> tuple[str, ...]:
     return tuple(version.split(".")[:2])
 
 
-def check_versions(model: StoredModel, *, strict: bool) -> None:
-    """Compare the libraries that made the model with those installed.
+def check_versions(model: StoredModel, *, strict: bool, locked: Mapping[str, str] | None = None) -> None:
+    """Compare the libraries that made the model with those installed, or with those that are `locked` for a Bento.
 
-    Libraries that are not installed here (training only) are not compared; a different major.minor of the
+    Libraries that are not there (training only) are not compared; a different major.minor of the
     others is a warning, or an error when `strict`. Whether ONNX Runtime reads the model's format is not judged
     here: loading it does, and says which formats it knows.
 
@@ -153,13 +158,14 @@ def check_versions(model: StoredModel, *, strict: bool) -> None:
         ModelError: names the model and both versions.
     """
     differences = [
-        f"{library} {made_with} made it, {installed} is installed"
+        f"{library} {made_with} made it, {here} is {'installed' if locked is None else 'in requirements/serve.lock'}"
         for library, made_with in sorted(model.metadata.versions.items())
-        if (installed := installed_version(library)) and _major_minor(installed) != _major_minor(made_with)
+        if (here := installed_version(library) if locked is None else locked.get(library))
+        and _major_minor(here) != _major_minor(made_with)
     ]
     if not differences:
         return
     message = f"model {model.tag}: " + "; ".join(differences)
     if strict:
-        raise ModelError(message + " (serving.strict_versions is on)")
+        raise ModelError(message + (" (serving.strict_versions is on)" if locked is None else ""))
     logger.warning(message)

@@ -10,6 +10,7 @@ from typing import Any
 import bentoml
 import bentoml.serving
 from _bentoml_impl.server.app import ContextMiddleware, ServiceAppFactory
+from bentoml._internal.bento.bento import BentoModelInfo
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
@@ -17,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from serving.errors import ModelError
+from serving.locked import locked_versions
 from serving.models import check_versions, open_model
 from serving.settings import Settings, get_settings
 
@@ -69,6 +71,18 @@ class LocalModel(BentoModel):
         except ModelError as error:
             raise BentoMLException(str(error)) from error
         return super().resolve(*args, **kwargs)
+
+    def to_info(self, alias: str | None = None) -> BentoModelInfo:
+        """What a Bento records of the model: its exact tag. BentoML calls it when it builds one.
+
+        Raises:
+            BentoMLException: the model is missing, or the libraries that the Bento would have contradict it.
+        """
+        try:
+            check_versions(open_model(str(self.tag)), strict=True, locked=locked_versions())
+        except ModelError as error:
+            raise BentoMLException(str(error)) from error
+        return super().to_info(alias)
 
 
 class LeanAppFactory(ServiceAppFactory):

@@ -88,9 +88,15 @@ def _environment_reads(module: Path) -> Iterator[int]:
             assert not {"environ", "getenv"} & {alias.name for alias in node.names}, module
 
 
-# Others read and set variables that are not settings: prometheus_client's directory, and the one by which BentoML's
-# supervisor sees that it is in a container.
-MAY_READ_THE_ENVIRONMENT = {"serving.settings", "serving.metrics", "serving.process", "serving.server"}
+# Others read and set variables that are not settings: prometheus_client's directory, the one by which BentoML's
+# supervisor sees that it is in a container, and where the models are that a server imported.
+MAY_READ_THE_ENVIRONMENT = {
+    "serving.settings",
+    "serving.metrics",
+    "serving.process",
+    "serving.server",
+    "serving.imported",
+}
 
 
 @pytest.mark.parametrize("module", [*MODULES, ROOT / "service.py"], ids=_name)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from PIL import Image
@@ -19,6 +20,7 @@ from pydantic.json_schema import models_json_schema
 import serving
 from serving.api.errors import ErrorResponse
 from serving.api.schemas import ImageRequest, RankedImageRequest
+from serving.inventory import built_service
 from serving.models import open_model
 from serving.settings import get_settings
 
@@ -57,6 +59,10 @@ class Document:
 
     def asdict(self) -> dict[str, Any]:
         return self.content
+
+
+# As BentoML writes it into a Bento.
+yaml.add_representer(Document, lambda dumper, document: dumper.represent_dict(document.content))
 
 
 def error_responses(statuses: Iterable[int]) -> dict[int | str, dict[str, Any]]:
@@ -136,7 +142,8 @@ def document(service: Any) -> Document:
             "info": {
                 "title": service.name,
                 "description": (service.inner.__doc__ or "").strip(),
-                "version": str(service.bento.tag.version) if service.bento else serving.__version__,
+                # Known before the Bento is there: the document in it is the one that it answers.
+                "version": built_service().version or serving.__version__,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "servers": [{"url": "."}],

@@ -1,0 +1,172 @@
+"""`python -m deploy.bento` (`make bento`): build the Bento, and print its tag.
+
+BentoML builds it from bentofile.yaml alone, in a copy of what that names, in which the models have their exact tags and
+`inventory.json` says what the Bento is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from serving.configuration import read_settings
+from serving.errors import ConfigurationError, ModelError
+from serving.inventory import FILE, Inventory, Service, model_tags, take_models
+from serving.locked import locked_versions
+from serving.models import check_versions, open_model
+
+ROOT = Path(__file__).resolve().parent.parent
+TEMPLATE = "deploy/Dockerfile.template"
+_LABELS = "# labels of the Bento\n"
+_JUNK = shutil.ignore_patterns("__pycache__", "*.pyc")
+
+
+class BuildError(Exception):
+    """The Bento cannot be built; the message says what to change."""
+
+
+def build(*, version: str | None = None) -> str:
+    """Build a Bento into the store and return its tag.
+
+    Args:
+        version: `git describe` unless given.
+
+    Raises:
+        BuildError: BentoML refuses, or the version is taken by a Bento with other models.
+        ModelError: a model is missing, or contradicts the locked libraries.
+    """
+    settings = read_settings()
+    locked = locked_versions()
+    tags = {}
+    for name, tag in model_tags(settings).items():
+        model = open_model(tag)
+        check_versions(model, strict=True, locked=locked)
+        tags[name] = model.tag
+    service = Service(version=version or describe(), revision=revision())
+    tag = f"{service.name}:{service.version}"
+    replace(tag, tags)
+    # The machine is another one when it runs.
+    inventory = Inventory(service=service, libraries=locked, models=take_models(settings))
+    # BentoML refuses a path with a hidden directory in it, such as .build.
+    with TemporaryDirectory(prefix="bento-") as temporary:
+        directory = Path(temporary)
+        copy(directory)
+        name_models(directory / "configuration.yaml", tags)
+        (directory / FILE).write_text(inventory.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        add_labels(directory, service, tags)
+        return _bentoml_build(directory, tag)
+
+
+def describe() -> str:
+    """`git describe`, as BentoML takes it for a version."""
+    described = _git("describe", "--always", "--dirty", "--tags")
+    return re.sub(r"[^a-z0-9._-]", "-", described.lower())
+
+
+def revision() -> str:
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise BuildError(f"git: {done.stderr.strip()}; outside a repository give --version")
+    return done.stdout.strip()
+
+
+def copy(directory: Path) -> None:
+    """Fill the empty `directory` with what bentofile.yaml names, and nothing else."""
+    included = yaml.safe_load((ROOT / "bentofile.yaml").read_text(encoding="utf-8"))["include"]
+    for name in [*included, "bentofile.yaml", "README.md", TEMPLATE]:
+        source, target = ROOT / name, directory / name
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=_JUNK)
+        elif source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+        elif name != FILE:
+            raise BuildError(f"bentofile.yaml includes {name}, which is not there")
+
+
+def name_models(configuration: Path, tags: Mapping[str, str]) -> None:
+    """Let the configuration ask for exactly these models, and for no other that a store may have later."""
+    text = configuration.read_text(encoding="utf-8")
+    for name, tag in tags.items():
+        text, count = re.subn(rf"(?m)^({name}:\n(?:(?: .*)?\n)*?  tag:) \S+", rf"\1 {tag}", text)
+        if count != 1:
+            raise BuildError(f"configuration.yaml has no `tag` in the section {name}")
+    configuration.write_text(text, encoding="utf-8")
+
+
+def add_labels(directory: Path, service: Service, tags: Mapping[str, str]) -> None:
+    """The same labels for the Bento and, by OCI's names where it has one, for the image."""
+    models = {f"model-serving.{name}": tag for name, tag in tags.items()}
+    file = directory / "bentofile.yaml"
+    options = yaml.safe_load(file.read_text(encoding="utf-8"))
+    options["labels"] |= {"revision": service.revision, "version": service.version} | {
+        name.replace("model-serving.", "model."): tag.replace(":", ".") for name, tag in models.items()
+    }
+    file.write_text(yaml.safe_dump(options, sort_keys=False), encoding="utf-8")
+    labels = {
+        "org.opencontainers.image.version": service.version,
+        "org.opencontainers.image.revision": service.revision,
+        **models,
+    }
+    template = directory / TEMPLATE
+    text = template.read_text(encoding="utf-8")
+    if _LABELS not in text:
+        raise BuildError(f"{TEMPLATE} has no place for the labels")
+    line = " ".join(f'{name}="{value}"' for name, value in labels.items() if value)
+    template.write_text(text.replace(_LABELS, f"LABEL {line}\n"), encoding="utf-8")
+
+
+def replace(tag: str, models: Mapping[str, str]) -> None:
+    """Remove an earlier build of the same code with the same models; another one under this version stays."""
+    import bentoml
+
+    try:
+        there = bentoml.bentos.get(tag)
+    except bentoml.exceptions.NotFound:
+        return
+    recorded = sorted(str(model.tag) for model in there.info.all_models)
+    if recorded != sorted(models.values()) and not tag.endswith("-dirty"):
+        raise BuildError(
+            f"{tag} is there already, with {', '.join(recorded) or 'no models'}: delete it "
+            f"(bentoml delete {tag}) or build this one with another --version"
+        )
+    bentoml.bentos.delete(tag)
+
+
+def _bentoml_build(directory: Path, tag: str) -> str:
+    command = [Path(sys.executable).parent / "bentoml", "build", "--output", "tag", "--version", tag.partition(":")[2]]
+    # What of the environment is meant for a running service must not get into the build.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVING")}
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode or tag not in done.stdout:
+        raise BuildError(f"bentoml build: {(done.stderr or done.stdout).strip()}")
+    return tag
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m deploy.bento", description="Build the Bento and print its tag.")
+    parser.add_argument("--version", help="of the Bento; what `git describe` says unless given.")
+    options = parser.parse_args(arguments)
+    try:
+        print(build(version=options.version))
+    except (BuildError, ModelError, ConfigurationError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
