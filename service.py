@@ -21,7 +21,7 @@ from serving.api.inception_v3 import InceptionV3Handler
 from serving.api.inference import serve_models
 from serving.api.iris import IrisHandler
 from serving.api.job_handler import JobsHandler
-from serving.api.jobs import add_jobs
+from serving.api.jobs import make_jobs
 from serving.api.limits import BodyLimitMiddleware
 from serving.api.middleware import RequestMiddleware, Routes
 from serving.api.schemas import (
@@ -220,10 +220,9 @@ class ModelServing(*ROUTES):
 
 
 svc = ModelServing
-views = make_views(iris=settings.iris.enabled, inception_v3=settings.inception_v3.enabled)
 if settings.jobs.enabled:
-    add_jobs(views, settings)
-svc.mount_asgi_app(views)
+    svc.mount_asgi_app(make_jobs(settings))
+svc.mount_asgi_app(make_views(iris=settings.iris.enabled, inception_v3=settings.inception_v3.enabled))
 svc.add_asgi_middleware(
     RequestMiddleware,
     state=lambda: bentoml.get_current_service().request_state,
