@@ -30,8 +30,8 @@ models: install  ## train or export the models that are not in the store yet
 serve: models  ## train what is missing and serve on PORT (3000)
 	$(BIN)/bentoml serve service:svc --port $(PORT)
 
-# A file of tests stays in one process, with its servers; much of the time is waiting for those. In the order of the
-# files, not by their number of tests: those with servers have few, and left to the end they would run one by one.
+# Files of tests stay together, and in the order that tests/distribution.py gives them; much of the time is waiting for
+# servers.
 test: install  ## run all tests
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 

@@ -1,35 +1,18 @@
-"""A model store of the tests' own, with both models trained once.
-
-The store is kept in `.build/` and made anew when the training code or the locked libraries change.
-"""
+"""What all tests have: a model store and jobs of their own, a server, and an order."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
+from tests.model_store import HOME, fill
 from tests.server import Server, serving
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def _fingerprint() -> str:
-    sources = [*sorted((ROOT / "train").glob("*.py")), ROOT / "serving/models.py", ROOT / "requirements/dev.lock"]
-    digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-HOME = ROOT / ".build" / f"bentoml-{_fingerprint()}"
+pytest_plugins = ["tests.distribution"]
 
 # Before anything imports bentoml, which reads it once.
 os.environ["BENTOML_HOME"] = str(HOME)
@@ -51,12 +34,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture(scope="session")
 def model_store() -> Path:
     """BENTOML_HOME with `iris`, `inception_v3` and `inception_v3_savedmodel` (random weights, seed 0)."""
-    HOME.mkdir(parents=True, exist_ok=True)
-    # Two test runs at once would otherwise both find it empty and train.
-    with (HOME / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        _train_what_is_missing()
-    return HOME
+    return fill()
 
 
 @pytest.fixture(scope="session")
@@ -65,7 +43,3 @@ def server(model_store: Path) -> Iterator[Server]:  # noqa: ARG001 - it has to b
     settings = {"SERVING__LOGGING__FORMAT": "json", "SERVING__JOBS__EMBEDDED_WORKER": "true"}
     with serving(SERVING__SERVING__WORKERS="2", SERVING__GRPC__ENABLED="true", **settings) as running:
         yield running
-
-
-def _train_what_is_missing() -> None:
-    subprocess.run([sys.executable, "-m", "train", "--weights", "random", "--quiet"], cwd=ROOT, check=True, timeout=400)

@@ -1,0 +1,96 @@
+"""Which tests run in one process, and in which order: with `pytest -n 2 --dist loadfile`, and the order without, too.
+
+A file of tests stays in one process, with its servers. Files that share something dear do so in one process, and what
+takes long is not left to the end, where it would run alone.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+from tests.model_store import begin_to_fill
+
+TOGETHER = {
+    # the fixture `server`, a real one with seven processes
+    "server": (
+        "tests/docs/test_commands.py",
+        "tests/docs/test_pages.py",
+        "tests/docs/test_reference.py",
+        "tests/e2e/test_clients.py",
+        "tests/e2e/test_errors.py",
+        "tests/e2e/test_observability.py",
+        "tests/e2e/test_predictions.py",
+        "tests/test_inventory.py",
+    ),
+    # TensorFlow, whose import takes seconds
+    "keras": (
+        "tests/train/test_finished_models.py",
+        "tests/train/test_inception_v3.py",
+        "tests/train/test_keras_weights.py",
+        "tests/train/test_tensorflow_export.py",
+    ),
+}
+_GROUPS = {file: group for group, files in TOGETHER.items() for file in files}
+# What mostly waits comes first, so that something else computes meanwhile; what is quick, last.
+_FIRST = ("tests/faults/", "tests/jobs/", "tests/e2e/", "tests/docs/", "tests/train/")
+
+
+def group(test: str) -> str:
+    """The name of all tests that run in the process of this one, given by its id."""
+    file = test.partition("::")[0]
+    return _GROUPS.get(file, file)
+
+
+def _rank(test: str) -> int:
+    return next((rank for rank, start in enumerate(_FIRST) if test.startswith(start)), len(_FIRST))
+
+
+def in_order(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """Groups without tests that need the model store first: it may have to be filled."""
+    items = list(items)
+    waiting = {group(item.nodeid) for item in items if "model_store" in getattr(item, "fixturenames", ())}
+    ranks: dict[str, int] = {}
+    for item in items:
+        name = group(item.nodeid)
+        ranks[name] = min(_rank(item.nodeid), ranks.get(name, len(_FIRST)))
+    return sorted(items, key=lambda item: (group(item.nodeid) in waiting, ranks[group(item.nodeid)]))
+
+
+class GroupScheduling(LoadFileScheduling):
+    """As `--dist loadfile`, but for groups of files."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = in_order(items)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    return GroupScheduling(config, log) if config.option.dist == "loadfile" else None
+
+
+class Filling:
+    """Fills the model store from the beginning of a run in several processes; lives in the one that distributes."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def pytest_sessionstart(self) -> None:
+        self._process = begin_to_fill()
+
+    def pytest_sessionfinish(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("dsession"):
+        config.pluginmanager.register(Filling())
