@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ _DRIVERS: dict[str, tuple[Kind, str]] = {
     "postgresql": ("postgresql", "postgresql+psycopg"),
 }
 _CONNECT_SECONDS = 10
+_ANSWER_SECONDS = 600
 BUSY_SECONDS = 30.0
 """How long a writer of SQLite waits for another one."""
 _WRITES = "batch_writes"
@@ -34,13 +36,20 @@ class Database:
     `read` and `write` give a connection in a transaction, which is committed at the end of the block and rolled back
     when it raises. What they raise of `sqlalchemy.exc.DBAPIError` may be judged with `is_outage` and `is_conflict`.
 
+    Args:
+        connections: at most so many at a time.
+        idle_seconds: the server rolls back and closes what has stood still for so long by its own clock, in the middle
+            of a transaction too. SQLite has no server that could.
+
     Raises:
         ConfigurationError: the URL cannot be used; the message does not have its password.
     """
 
-    def __init__(self, url: str, *, connections: int = 2) -> None:
+    def __init__(self, url: str, *, connections: int = 2, idle_seconds: float | None = None) -> None:
         self.url, self.kind = _read(url)
         self.engine = _engine(self.url, self.kind, connections)
+        if idle_seconds is not None and self.kind != "sqlite":
+            _limit_idleness(self.engine, self.kind, idle_seconds)
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
@@ -85,9 +94,12 @@ def _engine(url: URL, kind: Kind, connections: int) -> Engine:
         return _sqlite(url)
     arguments: dict[str, Any] = {"connect_timeout": _CONNECT_SECONDS}
     if kind == "mysql":
-        # Rows are claimed under READ COMMITTED: the default would lock the gaps between them too.
-        arguments |= {"charset": "utf8mb4", "init_command": "SET time_zone = '+00:00'"}
-    # pre_ping: a server that was restarted meanwhile costs a new connection and not an error.
+        arguments |= {"charset": "utf8mb4", "init_command": "SET time_zone = '+00:00'", "read_timeout": _ANSWER_SECONDS}
+    else:
+        # A server whose machine has gone does not say so.
+        arguments |= {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}
+    # pre_ping: a server that was restarted meanwhile costs a new connection and not an error. READ COMMITTED: the
+    # default of MySQL locks the gaps between claimed rows too.
     return create_engine(
         url,
         connect_args=arguments,
@@ -97,6 +109,20 @@ def _engine(url: URL, kind: Kind, connections: int) -> Engine:
         isolation_level="READ COMMITTED",
         hide_parameters=True,
     )
+
+
+def _limit_idleness(engine: Engine, kind: Kind, seconds: float) -> None:
+    statement = (
+        f"SET idle_in_transaction_session_timeout = {math.ceil(seconds * 1000)}"
+        if kind == "postgresql"
+        else f"SET SESSION wait_timeout = {math.ceil(seconds)}"
+    )
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _entry: ConnectionPoolEntry) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+        connection.commit()
 
 
 def _sqlite(url: URL) -> Engine:

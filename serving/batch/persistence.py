@@ -1,0 +1,71 @@
+"""Trying again what a database refused for a moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from serving.batch.database import Database, is_conflict, is_outage
+from serving.errors import ServingError
+from serving.jobs.backoff import Backoff
+
+_Result = TypeVar("_Result")
+
+
+class DatabaseAwayError(ServingError):
+    """The database did not come back in time. What was committed stays, and the same command goes on from there."""
+
+    code = "unavailable"
+
+
+class Persistent:
+    """Calls what uses the database until it works.
+
+    Another transaction in the way, or a database that is away, is waited for up to `seconds` since it last worked;
+    `sleep` waits and `tell` is told why.
+
+    Raises, when called:
+        DatabaseAwayError: it has not worked for so long.
+        sqlalchemy.exc.DBAPIError: something that waiting does not help, such as a full disk.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        seconds: float,
+        tell: Callable[[str], object] = lambda _: None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._database = database
+        self._seconds = seconds
+        self._tell = tell
+        self._sleep = sleep
+
+    def __call__(self, call: Callable[[], _Result]) -> _Result:
+        backoff = Backoff(first=0.05, most=5.0)
+        first_failure: float | None = None
+        while True:
+            try:
+                return call()
+            except DBAPIError as error:
+                conflict = is_conflict(error)
+                if not conflict and not is_outage(error):
+                    raise
+                now = time.monotonic()
+                first_failure = first_failure or now
+                reason = "is busy" if conflict else "is away"
+                if now - first_failure >= self._seconds:
+                    message = f"{self._database} {reason} for {self._seconds:g} s: {cause(error)}"
+                    raise DatabaseAwayError(message) from error
+                if not conflict:
+                    self._tell(f"the database {reason}, trying again: {cause(error)}")
+                self._sleep(backoff.next())
+
+
+def cause(error: DBAPIError) -> str:
+    """What the driver says, without the statement and its values."""
+    return " ".join(str(error.orig).split())

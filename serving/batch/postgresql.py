@@ -1,0 +1,90 @@
+"""Rows in PostgreSQL: claimed by row locks, written by COPY and one UPDATE."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from serving.batch.chunk import Chunk, Written, fetch, selection
+from serving.batch.predictor import Predictions
+from serving.batch.scope import Pass
+
+_TABLE = """
+CREATE TEMPORARY TABLE IF NOT EXISTS scored (id bigint, prediction text, label text, error text) ON COMMIT DELETE ROWS
+"""
+_COPY = "COPY scored FROM STDIN"
+# The bounds keep the plan to the rows in question, whatever the statistics of the tables say.
+_UPDATE = """
+UPDATE items SET
+    prediction = scored.prediction::json, label = scored.label, model_tag = %(tag)s, error = scored.error,
+    status = CASE WHEN scored.error IS NULL THEN 'predicted' ELSE 'failed' END,
+    attempts = items.attempts + 1, updated_at = clock_timestamp()
+FROM scored WHERE items.id = scored.id AND items.id BETWEEN %(first)s AND %(last)s
+"""
+_SPECIAL = re.compile(r"[\\\t\n\r]")
+_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+class PostgresChunks:
+    """Locks end with their transaction, and that with its connection: a scorer that dies leaves nothing."""
+
+    leases = False
+
+    def claim(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
+        statement = selection("postgresql", walk, after=after, rows=rows)
+        return fetch(connection, statement.with_for_update(skip_locked=True))
+
+    def take(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
+        # What the chunk before it has left there goes with the end of the transaction only.
+        connection.exec_driver_sql(_TABLE)
+        connection.exec_driver_sql("TRUNCATE scored")
+        return fetch(connection, selection("postgresql", walk, after=after, rows=rows).with_for_update())
+
+    def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
+        connection.exec_driver_sql(_TABLE)
+        lines = zip(
+            map(str, chunk.ids),
+            map(_field, predictions.texts),
+            map(_field, predictions.labels),
+            map(_field, predictions.errors),
+            strict=True,
+        )
+        with _errors(connection):
+            driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
+                copy.write("\n".join(map("\t".join, lines)) + "\n")
+        bounds = {"tag": tag, "first": chunk.ids[0], "last": chunk.last_id}
+        written = connection.exec_driver_sql(_UPDATE, bounds).rowcount
+        failed = sum(error is not None for error in predictions.errors)
+        return Written(written - failed, failed)
+
+
+def _field(text: str | None) -> str:
+    """A value in COPY's text format."""
+    if text is None:
+        return r"\N"
+    # No text of PostgreSQL has a zero byte.
+    return _SPECIAL.sub(lambda found: _ESCAPES[found[0]], text.replace("\0", ""))
+
+
+@contextmanager
+def _errors(connection: Connection) -> Iterator[None]:
+    """What the driver raises, as SQLAlchemy raises it elsewhere."""
+    try:
+        yield
+    except psycopg.Error as error:
+        driver = connection.connection.driver_connection
+        raise DBAPIError.instance(
+            _COPY,
+            None,
+            error,
+            psycopg.Error,
+            hide_parameters=True,
+            connection_invalidated=driver is None or bool(driver.closed),
+            dialect=connection.dialect,
+        ) from error

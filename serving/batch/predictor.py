@@ -1,0 +1,54 @@
+"""What scores the rows of one model: from the JSON of rows to the JSON of predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+from serving.models import check_versions, open_model
+from serving.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Of a chunk, in its order and each list as long as it. A row with an `error` has nothing else."""
+
+    texts: Sequence[str | None]
+    """JSON."""
+    labels: Sequence[str | None]
+    """The most probable class."""
+    errors: Sequence[str | None]
+    """Why the row cannot be scored, in a sentence."""
+
+
+class Predictor(Protocol):
+    """One loaded model."""
+
+    tag: str
+    most_rows: int
+    """Of a chunk: what may be held in memory, and is done well within a lease."""
+
+    def predict(self, values: Sequence[str]) -> Predictions:
+        """Score rows, given as the JSON of their `values`, in one engine call. A bad row fails alone."""
+
+
+def _iris(settings: Settings) -> Predictor:
+    from serving.batch.iris import IrisPredictor
+
+    model = open_model(settings.iris.tag)
+    check_versions(model, strict=settings.serving.strict_versions)
+    return IrisPredictor(model, threads=settings.iris.threads)
+
+
+OpenPredictor = Callable[[], Predictor]
+_OPEN: dict[str, Callable[[Settings], Predictor]] = {"iris": _iris}
+
+
+def predictors(settings: Settings) -> Mapping[str, OpenPredictor]:
+    """How to load the models whose rows can be scored, by the name that stands in `items.model`.
+
+    Nothing is loaded before there is a row of it.
+    """
+    return {name: partial(make, settings) for name, make in _OPEN.items() if getattr(settings, name).enabled}
