@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Collection
 from io import BytesIO
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from serving.errors import InvalidImageError
-from serving.images import check_image, load_image, sample_image
+from serving.images import check_image, has_good_header, load_image, sample_image
 from serving.sections.models import SAFE_FORMATS, ImageSettings
 from tests.pictures import encoded, huge_png, picture, pixels
 
@@ -152,6 +153,22 @@ def test_the_header_alone_tells_the_pixels_and_what_is_refused() -> None:
             load(content)
     with pytest.raises(InvalidImageError, match="at most 3071 are allowed"):
         check_image(good, formats=ALLOWED, max_pixels=64 * 48 - 1)
+
+
+def test_a_short_header_of_a_jpeg_is_judged_at_once() -> None:
+    jpeg, png = (encoded(picture(), name) for name in ("JPEG", "PNG"))
+
+    def good(content: bytes, *, formats: Collection[str] = ALLOWED, max_pixels: int = 64 * 48) -> bool:
+        return has_good_header(content, formats=formats, max_pixels=max_pixels)
+
+    assert good(jpeg)
+    assert good(jpeg + bytes(200_000)), "what follows is not looked at"
+    assert not good(jpeg, max_pixels=64 * 48 - 1)
+    assert not good(jpeg, formats=("PNG",))
+    assert not good(png), "its header may hold compressed text"
+    assert not good(jpeg[:2] + b"\xff\xe5\x00\x02" * 5000 + jpeg[2:]), "it is long"
+    assert not good(jpeg[:2] + bytes(100))
+    assert not good(b"")
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "PPM", "ICO", "PCX", "TGA"])

@@ -20,7 +20,7 @@ from serving.api.served_models import Call, Measured
 from serving.disconnect import while_connected
 from serving.engines.session import available_cores
 from serving.errors import InvalidImageError
-from serving.images import LoadedImage, check_image, image_file, load_image, sample_image
+from serving.images import LoadedImage, check_image, has_good_header, image_file, load_image, sample_image
 from serving.models import StoredModel
 from serving.predictions import Probabilities, check_top_k, rank
 from serving.sections.models import ImageSettings
@@ -50,6 +50,7 @@ class InceptionV3Handler:
         formats, max_pixels = frozenset(settings.allowed_formats), settings.max_image_pixels
         self._load = partial(load_image, formats=formats, max_pixels=max_pixels)
         self._check = partial(check_image, formats=formats, max_pixels=max_pixels)
+        self._has_good_header = partial(has_good_header, formats=formats, max_pixels=max_pixels)
         self._threads = ThreadPoolExecutor(settings.decode_threads or available_cores(), "decode")
 
     async def describe(self) -> ModelDescription:
@@ -113,14 +114,15 @@ class InceptionV3Handler:
             raise InvalidImageError(f"image[{index}]: {error.message}") from error
 
     async def check(self, content: bytes, top_k: int) -> None:
-        """Refuse from its header what `classify` would refuse; in a thread, as a header may be long.
+        """Refuse from its header what `classify` would refuse; in a thread, unless the header is short.
 
         Raises:
             InvalidInputError: as `classify`.
             InvalidImageError: as `classify`, but for damaged pixels.
         """
         check_top_k(top_k, self.labels)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._check, content)
+        if not self._has_good_header(content):
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._check, content)
 
     async def _probabilities(self, content: bytes, top_k: int, *, batched: bool = False) -> Probabilities:
         check_top_k(top_k, self.labels)
