@@ -42,8 +42,28 @@ def _iris(settings: Settings) -> Predictor:
     return IrisPredictor(model, threads=settings.iris.threads)
 
 
+def _inception_v3(settings: Settings) -> Predictor:
+    from serving.batch.image_files import ImageFiles
+    from serving.batch.images import ImagePredictor
+    from serving.engines import open_inception_v3
+
+    section = settings.inception_v3
+    model = open_model(section.tag)
+    check_versions(model, strict=settings.serving.strict_versions)
+    engine = open_inception_v3(
+        model,
+        engine=section.engine,
+        threads=section.threads,
+        providers=section.providers,
+        openvino_precision=section.openvino_precision,
+    )
+    # an image in a file may be as large as one that is sent
+    files = ImageFiles(settings.batch.image_root, max_bytes=settings.api.max_request_bytes)
+    return ImagePredictor(engine, files, batch_rows=section.batching.max_batch_rows, image=section.image)
+
+
 OpenPredictor = Callable[[], Predictor]
-_OPEN: dict[str, Callable[[Settings], Predictor]] = {"iris": _iris}
+_OPEN: dict[str, Callable[[Settings], Predictor]] = {"iris": _iris, "inception_v3": _inception_v3}
 
 
 def predictors(settings: Settings) -> Mapping[str, OpenPredictor]:

@@ -13,9 +13,14 @@ import pytest
 
 from serving.batch.image_files import ImageFiles, check_image_row
 from serving.batch.images import ImagePredictor
+from serving.batch.predictor import predictors
+from serving.engines import open_inception_v3
 from serving.errors import InvalidInputError
 from serving.images import load_image
+from serving.models import open_model
+from serving.predictions import image_answer
 from serving.sections.models import ImageSettings
+from serving.settings import Settings
 from tests.pictures import encoded, huge_png, picture
 from tests.tiny_models import metadata
 
@@ -208,3 +213,26 @@ def test_images_are_decoded_while_others_are_scored(root: Path, monkeypatch: pyt
     engine = Waiting()
     assert predictor(root, engine, decode_threads=1).predict([path("cat.png")] * 9).errors == [None] * 9
     assert engine.calls == [4, 4, 1]
+
+
+@pytest.mark.usefixtures("model_store")
+def test_rows_of_images_are_scored_as_the_settings_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real model, which the scorer finds by the name of the row; the answer is that of `/inception_v3/predict`."""
+    monkeypatch.setenv("SERVING__BATCH__IMAGE_ROOT", str(root))
+    monkeypatch.setenv("SERVING__INCEPTION_V3__THREADS", "1")
+    settings = Settings()
+    model = predictors(settings)["inception_v3"]()
+    found = model.predict([path("cat.png"), path("dog.png")])
+    assert model.tag.startswith("inception_v3:")
+    assert found.errors == [None, NOT_THERE]
+
+    stored = open_model(settings.inception_v3.tag)
+    image = load_image(PNG, formats=FORMATS, max_pixels=10**6).array
+    probabilities = open_inception_v3(stored, threads=1).predict(image[None])[0]
+    expected = json.loads(image_answer(probabilities, stored.metadata.labels, 5))["predictions"]
+    answer = json.loads(found.texts[0] or "")
+    assert [candidate["class_id"] for candidate in answer] == [candidate["class_id"] for candidate in expected]
+    assert [candidate["probability"] for candidate in answer] == pytest.approx(
+        [candidate["probability"] for candidate in expected], abs=1e-6
+    )
+    assert found.labels[0] == expected[0]["label"]
