@@ -19,6 +19,7 @@ from serving.api.request import CLIENT_LEFT
 from serving.errors import DeadlineExceededError, MalformedRequestError, ServingError
 from serving.grpc.messages import POOL, message
 from serving.grpc.status import CODE, trailing
+from serving.grpc.wire import check_fields
 from serving.metrics import Metrics
 from serving.prediction_log import log_prediction
 
@@ -74,7 +75,6 @@ class Calls:
 
     def _method(self, endpoint: str, handle: Handle, request_type: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
         gauge = self._metrics.in_progress(endpoint)
-        decode = request_type.FromString
 
         async def answer(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             started = perf_counter()
@@ -88,7 +88,7 @@ class Calls:
             gauge.inc()
             try:
                 async with asyncio.timeout(limit):
-                    response: bytes = (await handle(_decoded(decode, body), call)).SerializeToString()
+                    response: bytes = (await handle(_decoded(request_type, body), call)).SerializeToString()
                 status = 200
             except ServingError as raised:
                 error = raised
@@ -125,9 +125,10 @@ class Calls:
             )
 
 
-def _decoded(decode: Callable[[bytes], Any], body: bytes) -> Any:
+def _decoded(request_type: Any, body: bytes) -> Any:
+    check_fields(body, request_type)
     try:
-        return decode(body)
+        return request_type.FromString(body)
     except DecodeError as error:
         raise MalformedRequestError("the message cannot be decoded") from error
 

@@ -11,44 +11,40 @@ from numpy.typing import NDArray
 
 from serving.api.served_models import Values
 from serving.errors import InvalidInputError
-from serving.grpc.shapes import count_elements
+from serving.grpc.shapes import check_count, check_shape
 from serving.models import TensorSpec
 
 DATATYPE = {"float32": "FP32", "uint8": "UINT8", "bytes": "BYTES"}
 """The protocol's name of each type that a model here takes."""
 _LIST = {"float32": "fp32_contents", "uint8": "uint_contents", "bytes": "bytes_contents"}
-_LONGEST_NAME = 64
 
 
 def decode(tensor: Any, raw: bytes | None, spec: TensorSpec) -> Values:
     """The elements of an input: an array of its shape, or the strings of a list.
 
     Args:
-        tensor: an InferInputTensor.
+        tensor: an InferInputTensor of the datatype of `spec`.
         raw: its part of `raw_input_contents`, where the request has them.
 
     Raises:
-        InvalidInputError: type, shape and number of elements do not agree with each other or with `spec`.
+        InvalidInputError: shape and number of elements do not agree with each other or with `spec`.
     """
-    name = spec.name
-    if tensor.datatype != DATATYPE[spec.dtype]:
-        given = tensor.datatype[:_LONGEST_NAME]
-        raise InvalidInputError(f"{name}: the datatype is {DATATYPE[spec.dtype]}, not {given or '(none)'}")
     shape = list(tensor.shape)
-    count = count_elements(name, shape)
-    if len(shape) != len(spec.shape):
-        raise InvalidInputError(f"{name}: the shape {shape} has {len(shape)} dimensions, not {len(spec.shape)}")
     if spec.dtype == "bytes":
-        strings = list(tensor.contents.bytes_contents) if raw is None else _unpack(name, raw)
-        _check(name, len(strings), count)
-        return strings
+        # Clients of models with a batch dimension send strings as a column.
+        count = check_shape(spec, shape[:1] if len(shape) == 2 and shape[1] == 1 else shape)
+        if raw is not None:
+            return _unpack(spec.name, raw, count)
+        check_count(spec, len(tensor.contents.bytes_contents), count)
+        return list(tensor.contents.bytes_contents)
+    count = check_shape(spec, shape)
     dtype = np.dtype(spec.dtype)
     if raw is None:
         values = getattr(tensor.contents, _LIST[spec.dtype])
-        _check(name, len(values), count)
-        return _typed(name, values, dtype).reshape(shape)
+        check_count(spec, len(values), count)
+        return _typed(spec.name, values, dtype).reshape(shape)
     if len(raw) != count * dtype.itemsize:
-        raise InvalidInputError(f"{name}: there are {len(raw)} bytes, the shape needs {count * dtype.itemsize}")
+        raise InvalidInputError(f"{spec.name}: there are {len(raw)} bytes, the shape needs {count * dtype.itemsize}")
     return np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape)
 
 
@@ -56,26 +52,23 @@ def _typed(name: str, values: Sequence[float], dtype: np.dtype[Any]) -> NDArray[
     if dtype.kind == "f":
         return np.array(values, dtype)
     numbers = np.array(values, np.int64)
-    if len(numbers) and numbers.max() > np.iinfo(dtype).max:
+    if numbers.max() > np.iinfo(dtype).max:
         raise InvalidInputError(f"{name}: a number does not fit into {dtype.name}")
     return numbers.astype(dtype)
 
 
-def _check(name: str, given: int, count: int) -> None:
-    if given != count:
-        raise InvalidInputError(f"{name}: there are {given} elements, the shape needs {count}")
-
-
-def _unpack(name: str, raw: bytes) -> list[bytes]:
+def _unpack(name: str, raw: bytes, count: int) -> list[bytes]:
     """Elements of BYTES: each after its length, four bytes little-endian."""
-    strings = []
+    strings: list[bytes] = []
     at = 0
-    while at < len(raw):
+    while at < len(raw) and len(strings) < count:
         stop = at + 4 + int.from_bytes(raw[at : at + 4], "little")
         if at + 4 > len(raw) or stop > len(raw):
             raise InvalidInputError(f"{name}: the raw contents end inside an element")
         strings.append(raw[at + 4 : stop])
         at = stop
+    if at < len(raw) or len(strings) < count:
+        raise InvalidInputError(f"{name}: the raw contents do not have {count} elements")
     return strings
 
 

@@ -14,6 +14,7 @@ from serving.grpc import inference_tensors
 from serving.grpc.calls import GrpcCall
 from serving.grpc.inference_tensors import DATATYPE
 from serving.grpc.messages import message
+from serving.models import TensorSpec
 from serving.predictions import Probabilities
 
 SERVER_NAME = "model_serving"
@@ -98,19 +99,33 @@ class InferenceService:
 
 def _values(request: Any, model: ServedModel) -> Values:
     inputs, raws = request.inputs, request.raw_input_contents
-    names = ", ".join(spec.name for spec in model.inputs)
     if len(inputs) != 1:
-        raise InvalidInputError(f"one input is required ({names}), not {len(inputs)}")
+        raise InvalidInputError(f"one input is required ({_names(model.inputs)}), not {len(inputs)}")
     (tensor,) = inputs
-    spec = next((spec for spec in model.inputs if spec.name == tensor.name), None)
-    if spec is None:
-        raise InvalidInputError(f"there is no input {_short(tensor.name)}; there is {names}")
+    spec = _input(tensor, model)
     _refuse_shared_memory(tensor)
     if raws and len(raws) != len(inputs):
         raise InvalidInputError(f"raw_input_contents has {len(raws)} parts for {len(inputs)} input")
     if raws and tensor.HasField("contents"):
         raise InvalidInputError(f"{spec.name}: either contents or raw_input_contents, not both")
     return inference_tensors.decode(tensor, raws[0] if raws else None, spec)
+
+
+def _input(tensor: Any, model: ServedModel) -> TensorSpec:
+    """The model's input that is meant."""
+    specs = [spec for spec in model.inputs if spec.name == tensor.name]
+    if not specs:
+        raise InvalidInputError(f"there is no input {_short(tensor.name)}; there is {_names(model.inputs)}")
+    # Pixels are also understood under the name of the images.
+    for spec in specs if specs[0].dtype != "bytes" else model.inputs:
+        if tensor.datatype == DATATYPE[spec.dtype]:
+            return spec
+    given = _short(tensor.datatype) or "(none)"
+    raise InvalidInputError(f"{tensor.name}: the datatype has to be {DATATYPE[specs[0].dtype]}, not {given}")
+
+
+def _names(specs: tuple[TensorSpec, ...]) -> str:
+    return " or ".join(spec.name for spec in specs)
 
 
 def _wanted(request: Any, model: ServedModel) -> list[tuple[str, int]]:

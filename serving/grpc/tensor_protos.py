@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serving.api.served_models import Values
 from serving.errors import InvalidInputError
 from serving.grpc.messages import POOL, message
-from serving.grpc.shapes import count_elements
+from serving.grpc.shapes import check_listed, check_shape
 from serving.models import TensorSpec
 
 TensorProto = message("tensorflow.TensorProto")
@@ -23,64 +23,64 @@ DATA_TYPE: dict[str, int] = {
 }
 """TensorFlow's number of each type that a model here takes."""
 _LIST = {"float32": "float_val", "uint8": "int_val", "bytes": "string_val"}
-_MOST_FILLED = 1 << 24
-_MOST_STRINGS = 1 << 16
+# A shape is only a claim until the elements are there: these many are made of one.
+_MOST_FILLED = 1 << 20
+_MOST_STRINGS = 1 << 10
 
 
-def decode(name: str, proto: Any, spec: TensorSpec) -> Values:
+def decode(proto: Any, spec: TensorSpec) -> Values:
     """The elements of an input: an array of its shape, or the strings of a list.
 
     Raises:
         InvalidInputError: type, shape and number of elements do not agree with each other or with `spec`.
     """
-    if proto.dtype != DATA_TYPE[spec.dtype]:
-        raise InvalidInputError(f"{name}: expected {_type_name(DATA_TYPE[spec.dtype])}, not {_type_name(proto.dtype)}")
+    wanted = DATA_TYPE[spec.dtype]
+    if proto.dtype != wanted:
+        raise InvalidInputError(f"{spec.name}: expected {_type_name(wanted)}, not {_type_name(proto.dtype)}")
     if proto.tensor_shape.unknown_rank:
-        raise InvalidInputError(f"{name}: the shape is unknown")
+        raise InvalidInputError(f"{spec.name}: the shape is unknown")
     shape = [dimension.size for dimension in proto.tensor_shape.dim]
-    count = count_elements(name, shape)
-    if len(shape) != len(spec.shape):
-        raise InvalidInputError(f"{name}: the shape {shape} has {len(shape)} dimensions, not {len(spec.shape)}")
+    count = check_shape(spec, shape)
     if spec.dtype == "bytes":
-        return _strings(name, proto, count)
-    return _numbers(name, proto, count, np.dtype(spec.dtype)).reshape(shape)
+        return _strings(proto, spec, count)
+    return _numbers(proto, spec, count).reshape(shape)
 
 
-def _numbers(name: str, proto: Any, count: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _numbers(proto: Any, spec: TensorSpec, count: int) -> NDArray[Any]:
+    dtype = np.dtype(spec.dtype)
     if content := proto.tensor_content:
         if len(content) != count * dtype.itemsize:
             raise InvalidInputError(
-                f"{name}: tensor_content has {len(content)} bytes, the shape needs {count * dtype.itemsize}"
+                f"{spec.name}: tensor_content has {len(content)} bytes, the shape needs {count * dtype.itemsize}"
             )
         return np.frombuffer(content, dtype.newbyteorder("<"))
-    given = getattr(proto, _LIST[dtype.name])
+    given = getattr(proto, _LIST[spec.dtype])
     if len(given) > count:
-        raise InvalidInputError(f"{name}: there are {len(given)} elements, the shape needs {count}")
+        raise InvalidInputError(f"{spec.name}: there are {len(given)} elements, the shape needs {count}")
+    check_listed(spec, len(given))
     values = np.array(given, np.float32 if dtype.kind == "f" else np.int64)
     if dtype.kind == "u" and len(values) and (values.min() < 0 or values.max() > np.iinfo(dtype).max):
-        raise InvalidInputError(f"{name}: a number does not fit into {dtype.name}")
-    return _filled(name, values.astype(dtype), count)
+        raise InvalidInputError(f"{spec.name}: a number does not fit into {dtype.name}")
+    return _filled(values.astype(dtype, copy=False), spec, count)
 
 
-def _filled(name: str, values: NDArray[Any], count: int) -> NDArray[Any]:
+def _filled(values: NDArray[Any], spec: TensorSpec, count: int) -> NDArray[Any]:
     """As TensorFlow does: a list that is too short goes on with its last element, an empty one is zeros."""
-    given = len(values)
-    if given == count:
+    if len(values) == count:
         return values
-    # As if it were full, but one element in memory, when it is a single one: the shape is only a claim.
-    if given <= 1:
-        return np.broadcast_to(values[0] if given else values.dtype.type(0), count)
     if count > _MOST_FILLED:
-        raise InvalidInputError(f"{name}: there are {given} elements, the shape needs {count}")
-    return np.concatenate([values, np.broadcast_to(values[-1], count - given)])
+        raise InvalidInputError(f"{spec.name}: there are {len(values)} elements, the shape needs {count}")
+    last = values[-1] if len(values) else values.dtype.type(0)
+    return np.concatenate([values, np.full(count - len(values), last)])
 
 
-def _strings(name: str, proto: Any, count: int) -> list[bytes]:
+def _strings(proto: Any, spec: TensorSpec, count: int) -> list[bytes]:
     if proto.tensor_content:
-        return _packed(name, proto.tensor_content, count)
+        return _packed(spec.name, proto.tensor_content, count)
+    given = len(proto.string_val)
+    if given > count or (given < count and count > _MOST_STRINGS):
+        raise InvalidInputError(f"{spec.name}: there are {given} elements, the shape needs {count}")
     values = list(proto.string_val)
-    if len(values) > count or count > _MOST_STRINGS:
-        raise InvalidInputError(f"{name}: there are {len(values)} elements, the shape needs {count}")
     return values + (values[-1:] or [b""]) * (count - len(values))
 
 

@@ -48,7 +48,7 @@ class PredictionService:
                 f"the inputs have to be {{{spec.name}}}, not {{{_joined(request.inputs)}}}, of which there are "
                 f"{len(request.inputs)}"
             )
-        probabilities = await model.predict(tensor_protos.decode(spec.name, request.inputs[spec.name], spec), call)
+        probabilities = await model.predict(tensor_protos.decode(request.inputs[spec.name], spec), call)
         response = PredictResponse()
         _answer_spec(response.model_spec, model, request.model_spec.signature_name or DEFAULT_SIGNATURE)
         for output in signature.outputs:
