@@ -15,6 +15,7 @@ listening socket, so without it a call to a dead runner would hang in the socket
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import math
 import os
@@ -33,7 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving import errors
 from serving.disconnect import while_connected
-from serving.errors import ServingError, UnavailableError
+from serving.errors import OverloadedError, ServingError, UnavailableError
 
 logger = logging.getLogger("serving.tensor_http")
 
@@ -177,6 +178,7 @@ class TensorClient:
 
         Raises:
             UnavailableError: the runner is starting or has died.
+            OverloadedError: it has not got round to accepting its connections.
             ServingError: as the runner raised it.
         """
         if not self.available:
@@ -189,6 +191,11 @@ class TensorClient:
                 ALONE if alone else BATCHED, data=np.ascontiguousarray(rows).tobytes(), headers=headers
             ) as response:
                 body = await response.read()
+        except aiohttp.ClientConnectorError as error:
+            if error.os_error.errno == errno.EAGAIN:
+                # Not away, only behind: as many connections wait as the socket's backlog takes.
+                raise OverloadedError("too many requests wait for the model; try again", retry_after=1) from error
+            raise self._unavailable() from error
         except aiohttp.ClientError as error:
             raise self._unavailable() from error
         if response.status == 200:

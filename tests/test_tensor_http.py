@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import uvicorn
+import uvloop
 from starlette.applications import Starlette
 
 from serving.errors import InvalidInputError, OverloadedError, UnavailableError
@@ -196,3 +197,23 @@ def test_a_killed_runner_fails_calls_at_once_and_is_found_again() -> None:
             await client.close()
 
     run(scenario)
+
+
+def test_a_runner_that_is_behind_with_its_connections_is_not_away(tmp_path: Path) -> None:
+    """On the server's own event loop: asyncio's hides why a Unix socket refuses a connection."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "runner.sock"))
+        listener.listen(0)  # nobody accepts; one connection fits into the backlog, which that to ALIVE takes
+
+        async def ask() -> None:
+            client = TensorClient(f"file://{tmp_path}/runner.sock", dtype=np.float32, row_shape=(1,), traced=False)
+            client.available = True
+            try:
+                await asyncio.sleep(0)
+                async with asyncio.timeout(30):
+                    await asyncio.gather(*(client.submit(np.zeros((1, 4), np.float32)) for _ in range(4)))
+            finally:
+                await client.close()
+
+        with pytest.raises(OverloadedError, match="try again"):
+            uvloop.run(ask())
