@@ -34,6 +34,8 @@ from serving.api.schemas import (
     RankedImageRequest,
 )
 from serving.api.served_models import ServedModels
+from serving.api.tfserving import make_tfserving
+from serving.api.v2 import make_v2
 from serving.api.views import make_views
 from serving.engines import IrisEngine
 from serving.grpc.port import reserve as reserve_port
@@ -206,8 +208,11 @@ class ModelServing(*ROUTES):
         # The page and the document are BentoML's own routes and not in the document.
         paths = [*svc.openapi_spec.asdict()["paths"], "/", "/docs.json"]
         tags = {name: getattr(self, name).model.tag for name in ("iris", "inception_v3") if hasattr(self, name)}
+        infer = {f"/v2/models/{name}/infer": "/v2/models/{model}/infer" for name in tags}
         return Routes(
-            paths, {path: tag for name, tag in tags.items() for path in paths if path.startswith(f"/{name}/predict")}
+            paths,
+            {path: tag for name, tag in tags.items() for path in paths if path.startswith(f"/{name}/predict")},
+            frequent=infer if settings.protocols.v2 else None,
         )
 
     def is_ready(self, *runners: str) -> bool:
@@ -222,6 +227,11 @@ class ModelServing(*ROUTES):
 svc = ModelServing
 if settings.jobs.enabled:
     svc.mount_asgi_app(make_jobs(settings))
+models = [name for name in ("iris", "inception_v3") if getattr(settings, name).enabled]
+if settings.protocols.v2:
+    svc.mount_asgi_app(make_v2(*models))
+if settings.protocols.tfserving:
+    svc.mount_asgi_app(make_tfserving(*models))
 svc.mount_asgi_app(make_views(iris=settings.iris.enabled, inception_v3=settings.inception_v3.enabled))
 svc.add_asgi_middleware(
     RequestMiddleware,
@@ -232,6 +242,7 @@ if settings.iris.enabled and settings.api.data_plane:
     svc.add_asgi_middleware(
         DataPlane,
         handler=lambda: bentoml.get_current_service().iris,
+        served=(lambda: bentoml.get_current_service().served_models.get("iris")) if settings.protocols.v2 else None,
         max_bytes=settings.api.max_request_bytes,
         timeout_seconds=settings.serving.request_timeout_seconds,
     )

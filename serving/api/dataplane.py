@@ -1,9 +1,10 @@
-"""The hot iris routes, answered in front of BentoML's router.
+"""The hot iris routes, answered in front of BentoML's router: the service's own, and those of the V2 protocol.
 
 BentoML's router, parsing and serialising cost several times what the model does. This pure ASGI middleware
 answers plain-JSON requests whose body is right, byte for byte as the declared methods would, and passes
 everything else on to them: other content types, bodies that are wrong, bodies that are too long. A request to the
-batched route that cannot be held is refused here, whatever its body is.
+batched route that cannot be held is refused here, whatever its body is. Inference requests of the Open Inference
+Protocol are answered in full, as one function judges them here and there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from serving.api.errors import error_response
 from serving.api.iris import IrisHandler
 from serving.api.request import SCOPE_KEY, TIMEOUT_HEADER
 from serving.api.schemas import rows_decoder
+from serving.api.served_models import ServedModel
+from serving.api.v2 import answer_headers, infer
+from serving.api.v2_request import HEADER_LENGTH
+from serving.disconnect import while_connected
 from serving.errors import DeadlineExceededError, ServingError
 
 _encode = msgspec.json.encode
@@ -28,23 +33,41 @@ _PREDICT = "/iris/predict"
 _LABEL = "/iris/predict/label"
 _BATCHED = "/iris/predict/batched"
 _ROUTES = frozenset({_PREDICT, _LABEL, _BATCHED})
+_INFER = "/v2/models/iris/infer"
+_INFER_VERSION = "/v2/models/iris/versions/{}/infer"
+_V2_PREFIX = "/v2/models/iris/"
+_LENGTH_HEADER = HEADER_LENGTH.encode()
 
 
 class DataPlane:
-    """ASGI middleware. `handler` is called once, at the first request: the engine is loaded only after start."""
+    """ASGI middleware. `handler` is called once, at the first request: the engine is loaded only after start.
+
+    `served` likewise gives the model of the V2 protocol; `None` where that is off.
+    """
 
     def __init__(
-        self, app: ASGIApp, *, handler: Callable[[], IrisHandler], max_bytes: int, timeout_seconds: float
+        self,
+        app: ASGIApp,
+        *,
+        handler: Callable[[], IrisHandler],
+        served: Callable[[], ServedModel] | None = None,
+        max_bytes: int,
+        timeout_seconds: float,
     ) -> None:
         self.app = app
         self._handler = cache(handler)
+        self._served = None if served is None else cache(served)
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path")
-        if path not in _ROUTES or scope.get("method") != "POST":
-            await self.app(scope, receive, send)
+        if scope.get("method") != "POST" or path not in _ROUTES:
+            model = self._inferring(scope)
+            if model is None:
+                await self.app(scope, receive, send)
+            else:
+                await self._infer(model, scope, receive, send)
             return
         handler = self._handler()
         try:
@@ -62,13 +85,7 @@ class DataPlane:
 
     async def _answer(self, handler: IrisHandler, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
-        message = await receive()
-        if message.get("more_body"):
-            try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    message = await self._rest(message, receive)
-            except TimeoutError as error:
-                raise DeadlineExceededError("the body took too long to arrive") from error
+        message = await self._read(receive)
         if message["type"] == "http.disconnect":
             return
         rows = None if message.get("more_body") else rows_decoder.fast(message.get("body", b""))
@@ -87,15 +104,56 @@ class DataPlane:
                     prediction = await handler.probabilities_batched(rows)
         except ClientDisconnect:
             return
-        body = _encode({"prediction": prediction})
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
-            }
-        )
-        await send({"type": "http.response.body", "body": body})
+        await _send(send, _encode({"prediction": prediction}), [(b"content-type", b"application/json")])
+
+    def _inferring(self, scope: Scope) -> ServedModel | None:
+        """The model, for an inference request of the V2 protocol without a time limit of the client's own."""
+        path: str = scope.get("path", "")
+        if self._served is None or not path.startswith(_V2_PREFIX) or scope.get("method") != "POST":
+            return None
+        model = self._served()
+        if path not in (_INFER, _INFER_VERSION.format(model.version)):
+            return None
+        return None if any(name == TIMEOUT_HEADER for name, _ in scope["headers"]) else model
+
+    async def _infer(self, model: ServedModel, scope: Scope, receive: Receive, send: Send) -> None:
+        record = scope[SCOPE_KEY]
+        length = next((value for name, value in scope["headers"] if name == _LENGTH_HEADER), None)
+        try:
+            message = await self._read(receive)
+            if message["type"] == "http.disconnect":
+                return
+            if message.get("more_body"):
+                await self.app(scope, _replay(message, receive), send)
+                return
+            body = message.get("body", b"")
+            if model.batched:
+                async with deadline(), while_connected(record.receive):
+                    answer = await infer(model, record, body, length)
+            else:
+                answer = await infer(model, record, body, length)
+        except ClientDisconnect:
+            return
+        except ServingError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        headers = [(name.encode(), value.encode()) for name, value in answer_headers(answer).items()]
+        await _send(send, answer.body, headers)
+
+    async def _read(self, receive: Receive) -> Message:
+        """The body as one message; above the limit it still has `more_body`.
+
+        Raises:
+            DeadlineExceededError: it took too long to arrive.
+        """
+        message = await receive()
+        if message.get("more_body"):
+            try:
+                async with asyncio.timeout(self._timeout_seconds):
+                    message = await self._rest(message, receive)
+            except TimeoutError as error:
+                raise DeadlineExceededError("the body took too long to arrive") from error
+        return message
 
     async def _rest(self, message: Message, receive: Receive) -> Message:
         """`message` and what follows it as one; stops above the limit, with `more_body` still set."""
@@ -108,6 +166,12 @@ class DataPlane:
             parts.append(message.get("body", b""))
             size += len(parts[-1])
         return {"type": "http.request", "body": b"".join(parts), "more_body": message.get("more_body", False)}
+
+
+async def _send(send: Send, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _is_plain(headers: Iterable[tuple[bytes, bytes]]) -> bool:

@@ -1,9 +1,9 @@
-"""What an exception means in HTTP: one table, one body shape, on every route."""
+"""What an exception means in HTTP: one table, and one body shape on every route of the service's own."""
 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from pydantic import BaseModel, Field, ValidationError
@@ -74,16 +74,22 @@ class ErrorResponse(BaseModel):
     error: Error
 
 
+def speaks_protocol(path: str) -> bool:
+    """Whether a route belongs to a standard protocol, whose clients expect its own shape of errors: a mere message."""
+    return path == "/v2" or path.startswith(("/v2/", "/v1/models/"))
+
+
 def error_response(error: ServingError) -> Response:
     """The answer for `error`."""
     status = STATUS[type(error)]
     message = error.message
-    if status >= 500 and (request := current_request.get(None)) is not None:
+    request = current_request.get(None)
+    if status >= 500 and request is not None:
         message = f"{message} (request id {request.id})"
-    body = msgspec.json.encode(
-        {"error": {"code": error.code, "message": message, "details": error.details[:_MOST_DETAILS]}}
-    )
-    response = Response(body, status, media_type="application/json")
+    described: Any = {"code": error.code, "message": message, "details": error.details[:_MOST_DETAILS]}
+    if request is not None and speaks_protocol(request.scope["path"]):
+        described = message
+    response = Response(msgspec.json.encode({"error": described}), status, media_type="application/json")
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after))
     if status == 413:

@@ -55,12 +55,12 @@ class ServedIris(ServedModel):
                 CLASSIFY_SIGNATURE: Signature(CLASSIFY, (_EXAMPLES,), (_CLASSES, _SCORES)),
             },
             version_labels=settings.version_labels,
+            most_rows=settings.max_rows,
+            batched=settings.batching.default_for_protocols,
             statistics=statistics,
             ready=ready,
         )
         self._handler = handler
-        self._max_rows = settings.max_rows
-        self._batched = settings.batching.default_for_protocols
 
     async def _predict(self, values: Values, call: Call) -> Measured:
         name = self.inputs[0].name
@@ -68,14 +68,14 @@ class ServedIris(ServedModel):
             raise InvalidInputError(f"{name}: float32 numbers are required")
         if values.ndim != 2 or values.shape[1] != FEATURES:
             raise InvalidInputError(f"{name}: the shape {list(values.shape)} is not [N, {FEATURES}]")
-        _check_count(name, len(values), self._max_rows)
+        _check_count(name, len(values), self.most_rows)
         call.size = f"rows={len(values)}"
         finite = np.isfinite(values)
         if not finite.all():
             row, column = np.argwhere(~finite)[0].tolist()
             raise InvalidInputError(f"{name}[{row}][{column}]: a finite number is required")
         started = perf_counter()
-        probabilities = await self._handler.infer(values, expires_in=call.expires_in(), batched=self._batched)
+        probabilities = await self._handler.infer(values, expires_in=call.expires_in(), batched=self.batched)
         return Measured(probabilities, perf_counter() - started)
 
 
@@ -103,24 +103,24 @@ class ServedInceptionV3(ServedModel):
                 CLASSIFY_SIGNATURE: Signature(CLASSIFY, (_EXAMPLES,), (_CLASSES, _SCORES)),
             },
             version_labels=settings.version_labels,
+            most_rows=settings.max_images,
+            batched=settings.batching.default_for_protocols,
             statistics=statistics,
             ready=ready,
         )
         self._handler = handler
-        self._max_images = settings.max_images
-        self._batched = settings.batching.default_for_protocols
 
     async def _predict(self, values: Values, call: Call) -> Measured:
         if not isinstance(values, np.ndarray):
-            _check_count(IMAGE, len(values), self._max_images)
-            return await self._handler.infer_files(values, call, batched=self._batched)
+            _check_count(IMAGE, len(values), self.most_rows)
+            return await self._handler.infer_files(values, call, batched=self.batched)
         if values.dtype != np.uint8:
             raise InvalidInputError(f"{PIXELS}: uint8 numbers are required")
         if values.shape[1:] != IMAGE_SHAPE:
             expected = ", ".join(str(length) for length in IMAGE_SHAPE)
             raise InvalidInputError(f"{PIXELS}: the shape {list(values.shape)} is not [N, {expected}]")
-        _check_count(PIXELS, len(values), self._max_images)
-        return await self._handler.infer_pixels(values, call, batched=self._batched)
+        _check_count(PIXELS, len(values), self.most_rows)
+        return await self._handler.infer_pixels(values, call, batched=self.batched)
 
 
 def _check_count(name: str, count: int, most: int) -> None:

@@ -28,17 +28,20 @@ class Routes:
     """The templates of all routes, which metrics are labelled with, and which of them predict.
 
     Args:
-        templates: such as `/jobs/{job_id}`.
+        templates: such as `/jobs/{job_id}`. A parameter has no `/` and no `:` in it.
         models: tag of the model for each template that answers predictions.
+        frequent: templates of paths that are found without trying one after the other.
     """
 
-    def __init__(self, templates: Iterable[str], models: Mapping[str, str]) -> None:
+    def __init__(
+        self, templates: Iterable[str], models: Mapping[str, str], *, frequent: Mapping[str, str] | None = None
+    ) -> None:
         self.models = dict(models)
-        self._exact: dict[str, str] = {}
+        self._exact: dict[str, str] = dict(frequent or {})
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         for template in templates:
             if "{" in template:
-                pattern = re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(template))
+                pattern = re.sub(r"\\{[^}]*\\}", "[^/:]+", re.escape(template))
                 self._patterns.append((re.compile(pattern), template))
             else:
                 self._exact[template] = template
@@ -102,7 +105,7 @@ class RequestMiddleware:
             del scope[SCOPE_KEY]
             seconds = perf_counter() - started
             metrics.answered(endpoint, record.status, seconds)
-            if self._log and (model := routes.models.get(endpoint)) is not None:
+            if self._log and (model := record.model or routes.models.get(endpoint)) is not None:
                 log_prediction(
                     endpoint, status=record.status, model=model, size=record.size, seconds=seconds, request_id=record.id
                 )

@@ -20,7 +20,7 @@ TIMEOUT_HEADER = b"x-request-timeout-ms"
 class RequestRecord:
     """Id, size, status and time limit of one request."""
 
-    __slots__ = ("deadline", "id", "receive", "scope", "size", "status")
+    __slots__ = ("deadline", "id", "model", "receive", "scope", "size", "status")
 
     def __init__(self, request_id: str, scope: Scope, receive: Receive) -> None:
         self.id = request_id
@@ -30,6 +30,8 @@ class RequestRecord:
         self.status = CLIENT_LEFT
         self.size = "-"
         """What is predicted, as `rows=3` or `pixels=307200`; whoever decodes the request fills it in."""
+        self.model: str | None = None
+        """Tag of the model that predicts, where the route does not say it."""
         self.deadline = math.inf
         """When the time limit ends, on the monotonic clock; set by `serving.api.deadline`."""
 

@@ -77,6 +77,8 @@ class ServedModel:
         inputs: alternatives, of which a request has exactly one. The dtype `bytes` is a string tensor.
         outputs: `probabilities` float32 `[N, classes]` and `label`, the most probable class as UTF-8.
         signatures: by name.
+        most_rows: rows or images in one request.
+        batched: whether requests wait for each other; otherwise iris rows are predicted at once, in the event loop.
         statistics: of the predictions that `predict` was asked for.
     """
 
@@ -88,6 +90,8 @@ class ServedModel:
         inputs: Sequence[TensorSpec],
         signatures: Mapping[str, Signature],
         version_labels: Sequence[str],
+        most_rows: int,
+        batched: bool,
         statistics: Statistics,
         ready: Callable[[], bool],
     ) -> None:
@@ -100,6 +104,8 @@ class ServedModel:
         self.inputs = tuple(inputs)
         self.outputs = (*stored.metadata.outputs, LABEL_TENSOR)
         self.signatures = dict(signatures)
+        self.most_rows = most_rows
+        self.batched = batched
         self.statistics = statistics
         self._ready = ready
 
