@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
@@ -17,7 +17,6 @@ from serving.batch.scope import Pass
 _TABLE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS scored (id bigint, prediction text, label text, error text) ON COMMIT DELETE ROWS
 """
-_COPY = "COPY scored FROM STDIN"
 # The bounds keep the plan to the rows in question, whatever the statistics of the tables say.
 _UPDATE = """
 UPDATE items SET
@@ -47,21 +46,21 @@ class PostgresChunks:
 
     def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
         connection.exec_driver_sql(_TABLE)
-        lines = zip(
-            map(str, chunk.ids),
-            map(_field, predictions.texts),
-            map(_field, predictions.labels),
-            map(_field, predictions.errors),
-            strict=True,
-        )
-        with _errors(connection):
-            driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-            with driver.cursor() as cursor, cursor.copy(_COPY) as copy:
-                copy.write("\n".join(map("\t".join, lines)) + "\n")
+        columns = (map(str, chunk.ids), predictions.texts, predictions.labels, predictions.errors)
+        copy_rows(connection, "scored", zip(*columns, strict=True))
         bounds = {"tag": tag, "first": chunk.ids[0], "last": chunk.last_id}
         written = connection.exec_driver_sql(_UPDATE, bounds).rowcount
         failed = sum(error is not None for error in predictions.errors)
         return Written(written - failed, failed)
+
+
+def copy_rows(connection: Connection, target: str, rows: Iterable[Sequence[str | None]]) -> None:
+    """Insert rows with COPY. `target` is a table, with its columns where they are not all, and nothing from outside."""
+    statement = f"COPY {target} FROM STDIN"
+    with _errors(connection, statement):
+        driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        with driver.cursor() as cursor, cursor.copy(statement.encode()) as copy:
+            copy.write("\n".join("\t".join(map(_field, row)) for row in rows) + "\n")
 
 
 def _field(text: str | None) -> str:
@@ -73,14 +72,14 @@ def _field(text: str | None) -> str:
 
 
 @contextmanager
-def _errors(connection: Connection) -> Iterator[None]:
+def _errors(connection: Connection, statement: str) -> Iterator[None]:
     """What the driver raises, as SQLAlchemy raises it elsewhere."""
     try:
         yield
     except psycopg.Error as error:
         driver = connection.connection.driver_connection
         raise DBAPIError.instance(
-            _COPY,
+            statement,
             None,
             error,
             psycopg.Error,

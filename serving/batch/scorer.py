@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from serving.batch import runs
@@ -35,7 +35,7 @@ class Plan:
     chunk_rows: int = 10_000
     max_attempts: int = 3
     limit: int | None = None
-    deadline: datetime | None = None
+    deadline: datetime | timedelta | None = None
     lease_seconds: float = 60.0
     retry_seconds: float = 60.0
 
@@ -157,8 +157,9 @@ class _Run:
         self._chunks = chunks_of(self._database.kind, lease_seconds=plan.lease_seconds)
         self._left = plan.limit
         if plan.deadline is not None:
-            # From here on by a clock that nobody sets.
-            self._stopper.end_in((plan.deadline - begun.at).total_seconds())
+            # By the database's clock, and from here on by one that nobody sets.
+            left = plan.deadline if isinstance(plan.deadline, timedelta) else plan.deadline - begun.at
+            self._stopper.end_in(left.total_seconds())
 
     def score(self) -> Outcome:
         self._progress.start(lambda: self._persistent(self._total))

@@ -1,0 +1,115 @@
+"""`serving batch load`: a file into the table, all of it or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from serving.batch.database import Database, Kind
+from serving.batch.postgresql import copy_rows
+from serving.batch.reading import Line
+from serving.batch.validation import check_values
+from serving.errors import ConfigurationError
+
+_BATCH_ROWS = 10_000
+_MOST_CHARACTERS = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    loaded: int
+    rejected: int
+
+
+def load(
+    database: Database,
+    lines: Iterable[Line],
+    *,
+    model: str,
+    rejects: Path,
+    advance: Callable[[int, int], object] = lambda _loaded, _rejected: None,
+) -> Loaded:
+    """Insert the good lines in one transaction; the bad ones, with number and reason, go to `rejects`.
+
+    One transaction, because a file that is half in the table could not be loaded again without repeating rows. The
+    file of the rejected lines is made when there is one.
+
+    Args:
+        model: of lines that name none.
+        advance: is told how many lines were inserted and rejected since it was told before.
+
+    Raises:
+        ConfigurationError: the file of the rejected lines exists.
+        sqlalchemy.exc.DBAPIError: nothing has been inserted.
+    """
+    total = rejected = 0
+    with ExitStack() as stack:
+        file: IO[bytes] | None = None
+        connection = stack.enter_context(database.write())
+        for batch in _batches(lines):
+            good: list[tuple[str, str]] = []
+            bad = 0
+            for line in batch:
+                name = line.model or model
+                error = line.error or check_values(name, line.values)
+                if error is None:
+                    good.append((name, line.values))
+                    continue
+                bad += 1
+                file = file or stack.enter_context(_new(rejects))
+                file.write(msgspec.json.encode({"line": line.number, "error": error, "text": line.values}) + b"\n")
+            insert_rows(connection, database.kind, good)
+            total += len(good)
+            rejected += bad
+            advance(len(good), bad)
+    return Loaded(total, rejected)
+
+
+def insert_rows(connection: Connection, kind: Kind, rows: Sequence[tuple[str, str]]) -> None:
+    """Add unpredicted rows, each a model and the JSON of its values, which have been checked."""
+    if not rows:
+        return
+    if kind == "postgresql":
+        copy_rows(connection, 'items (model, "values")', rows)
+    elif kind == "mysql":
+        escape = connection.connection.driver_connection.literal  # type: ignore[union-attr]
+        for statement in _statements(f"({escape(model)},{escape(values)})" for model, values in rows):
+            connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+    else:
+        connection.exec_driver_sql('INSERT INTO items (model, "values") VALUES (?, ?)', list(rows))
+
+
+def _statements(rows: Iterable[str]) -> Iterator[str]:
+    part: list[str] = []
+    size = 0
+    for row in rows:
+        if part and size + len(row) > _MOST_CHARACTERS:
+            yield _insert(part)
+            part, size = [], 0
+        part.append(row)
+        size += len(row)
+    yield _insert(part)
+
+
+def _insert(rows: list[str]) -> str:
+    return "INSERT INTO items (model, `values`) VALUES " + ",".join(rows)  # noqa: S608 - escaped by the driver
+
+
+def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    iterator: Any = iter(lines)
+    while batch := list(islice(iterator, _BATCH_ROWS)):
+        yield batch
+
+
+def _new(rejects: Path) -> IO[bytes]:
+    try:
+        return rejects.open("xb")
+    except FileExistsError:
+        raise ConfigurationError(f"{rejects} exists; move it away, or name another file with --rejects") from None

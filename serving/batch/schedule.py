@@ -1,0 +1,50 @@
+"""`serving batch score --every`: runs at a fixed beat, for machines without a scheduler."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime
+from threading import Event
+from types import FrameType
+from typing import Any
+
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+
+def run_every(
+    seconds: float, run: Callable[[], object], *, stop: Callable[[], object], skipped: Callable[[], object]
+) -> None:
+    """Call `run` now and every `seconds`, until SIGTERM or Ctrl-C; then `stop`, and wait for the end of the run.
+
+    A beat during which a run is still going on is skipped, and `skipped` called. What `run` raises is its own affair.
+    """
+    ending = Event()
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if ending.is_set():
+            raise KeyboardInterrupt
+        ending.set()
+        stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    scheduler: Any = BackgroundScheduler(timezone="UTC")
+    scheduler.add_listener(lambda _event: skipped(), EVENT_JOB_MAX_INSTANCES)
+    # Late beats, after the machine slept, are one.
+    scheduler.add_job(
+        run,
+        IntervalTrigger(seconds=seconds, timezone="UTC"),
+        next_run_time=datetime.now(UTC),
+        max_instances=1,
+        coalesce=True,
+        misfire_grace_time=None,
+    )
+    try:
+        scheduler.start()
+        ending.wait()
+        scheduler.shutdown(wait=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""What the commands of `serving batch` have in common: the database, the options of a scope, times and durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from serving.commands.exits import FAILED, Failure
+
+if TYPE_CHECKING:
+    from serving.batch.database import Database
+    from serving.batch.scope import Scope
+    from serving.settings import Settings
+
+if TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:
+    _Type = click.ParamType
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
+
+
+class Moment(_Type):
+    """A time as in ISO 8601; without a zone it is UTC."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            read = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 2026-01-31T12:00 or 2026-01-31T12:00+01:00", param, ctx)
+        return read if read.tzinfo else read.replace(tzinfo=UTC)
+
+
+class Duration(_Type):
+    """Seconds, as `90s`, `10m`, `1h`, `1d` or `1h30m`."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        parts = _DURATION.findall(value)
+        seconds = sum(float(number) * _UNITS[unit] for number, unit in parts)
+        if "".join(number + unit for number, unit in parts) != value or not 1 <= seconds <= 366 * 86_400:
+            self.fail(f"{value!r} is not a duration such as 90s, 10m, 1h30m or 1d", param, ctx)
+        return seconds
+
+
+class Deadline(_Type):
+    """A time, or how long from now on."""
+
+    name = "deadline"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime | timedelta:
+        if isinstance(value, datetime | timedelta):
+            return value
+        if _DURATION.match(value):
+            return timedelta(seconds=Duration().convert(value, param, ctx))
+        return Moment().convert(value, param, ctx)
+
+
+class IdRange(_Type):
+    """`A..B`, both ends belong to it; either may be left out."""
+
+    name = "range"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, int | None]:
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"(\d{0,18})\.\.(\d{0,18})", value, re.ASCII)
+        if found is None or value == "..":
+            self.fail(f"{value!r} is not a range of ids such as 1..1000, 1000.. or ..1000", param, ctx)
+        first, last = (int(end) if end else None for end in found.groups())
+        return first, last
+
+
+def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--since`, `--until`, `--where-id` and `--model`, which the command gets as one `scope`."""
+    options = [
+        click.option("--since", type=Moment(), metavar="TIME", help="Only rows that were inserted then or later."),
+        click.option("--until", type=Moment(), metavar="TIME", help="Only rows that were inserted before."),
+        click.option("--where-id", type=IdRange(), metavar="A..B", help="Only rows with these ids."),
+        click.option("--model", metavar="NAME", help="Only rows of this model."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def scope_of(
+    since: datetime | None,
+    until: datetime | None,
+    where_id: tuple[int | None, int | None] | None,
+    model: str | None,
+) -> Scope:
+    from serving.batch.scope import Scope
+
+    first, last = where_id or (None, None)
+    return Scope(since=since, until=until, first_id=first, last_id=last, model=model)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """What goes wrong with the settings, the database or a model ends the command with one line."""
+    from sqlalchemy.exc import DBAPIError
+
+    from serving.batch.persistence import DatabaseAwayError, cause
+    from serving.errors import ConfigurationError, ModelError
+
+    try:
+        yield
+    except (ConfigurationError, ModelError, DatabaseAwayError, OSError) as error:
+        raise Failure(FAILED, str(error)) from error
+    except DBAPIError as error:
+        raise Failure(FAILED, f"the database: {cause(error)}") from error
+
+
+@contextmanager
+def opened(*, idle: bool = False, tables: bool = True) -> Iterator[tuple[Database, Settings]]:
+    """The database of the settings, and the settings; what goes wrong in the block ends the command.
+
+    Args:
+        idle: the server gives up a connection that stands still for longer than a lease.
+        tables: they have to be there.
+    """
+    with failures():
+        from serving.batch.database import Database
+        from serving.batch.migrate import require_tables
+        from serving.configuration import read_settings
+
+        settings = read_settings()
+        database = Database(settings.batch.url, idle_seconds=settings.batch.lease_seconds if idle else None)
+        try:
+            if tables:
+                require_tables(database)
+            yield database, settings
+        finally:
+            database.close()
