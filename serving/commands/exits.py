@@ -9,15 +9,17 @@ FAILED = 1
 DIFFERENT = 1
 USAGE = 2
 SERVER = 3
+ROWS_FAILED = 3
 TIMED_OUT = 124
 INTERRUPTED = 130
 
 MEANING = {
     DONE: "done",
-    FAILED: "a job that was waited for failed, expired or was cancelled, a worker could not run, or inventories differ",
+    FAILED: "a job that was waited for failed, expired or was cancelled, "
+    "a worker or a batch command could not run or go on, or inventories differ",
     USAGE: "wrong usage",
-    SERVER: "the server cannot be reached, or answers with an error",
-    TIMED_OUT: "the time to wait was over",
+    SERVER: "the server cannot be reached, or answers with an error; of `serving batch`: some rows failed",
+    TIMED_OUT: "the time to wait was over, or the deadline came before all rows were scored",
     INTERRUPTED: "interrupted; jobs that were submitted go on",
 }
 
