@@ -59,8 +59,9 @@ format: install  ## let ruff format and sort
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: install  ## write the tables of README.md that the code is the source of
+docs: install  ## write what other files are the source of: tables of README.md, copies in deploy/kubernetes
 	$(BIN)/python -m tests.docs.generated
+	$(BIN)/python -m tests.deploy.copies
 
 # Messages and services of the gRPC protocols, as one set of descriptors.
 PROTOS := serving/grpc/protos
@@ -116,6 +117,15 @@ bench-overload: models  ## offer ten times the sustainable load for a minute; ta
 .PHONY: bench-jobs
 bench-jobs: models  ## measure jobs in SQLite and in Redis; takes about five minutes
 	$(BIN)/python -m benchmarks jobs
+
+# Passwords that nobody has to think of, readable by nobody else; whoever has a file of their own keeps it.
+deploy/.env:
+	@umask 077; for name in REDIS MARIADB GRAFANA; do echo "$${name}_PASSWORD=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > $@
+
+.PHONY: compose
+compose: deploy/.env  ## start the image MODEL_SERVING_VERSION with Redis, MariaDB, Prometheus and Grafana (docker compose)
+	@test -n "$(MODEL_SERVING_VERSION)" || { echo 'MODEL_SERVING_VERSION= is missing: the version that make image has made' >&2; exit 2; }
+	MODEL_SERVING_VERSION=$(MODEL_SERVING_VERSION) docker compose --file deploy/compose.yaml up --detach --wait
 
 clean:  ## remove the environment and caches (the model store stays)
 	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis
