@@ -162,6 +162,8 @@ class ModelServing(*ROUTES):
         )
         if settings.jobs.enabled:
             await self.start_jobs(self.process)
+        if settings.batch.database_url:
+            self.start_batch()
         if settings.grpc.enabled:
             await self.start_grpc(self.process)
         self.request_state = (self.metrics, self.routes())
@@ -173,6 +175,8 @@ class ModelServing(*ROUTES):
             await self.grpc.stop()
         for client in self.clients.values():
             await client.close()
+        if settings.batch.database_url:
+            self.batch.close()
         if settings.jobs.enabled:
             await self.upkeep.stop()
 
@@ -185,6 +189,13 @@ class ModelServing(*ROUTES):
         process.metrics.jobs.serves(models)
         self.upkeep = Upkeep(store, tell=partial(process.metrics.jobs.stored, models=models))
         await self.upkeep.start()
+
+    def start_batch(self) -> None:
+        """The database may be away, as the store of jobs may."""
+        from serving.api.batch_handler import BatchHandler
+        from serving.batch.database import Database
+
+        self.batch = BatchHandler(Database(settings.batch.database_url, connections=4), models=frozenset(models))
 
     async def start_grpc(self, process: ServerProcess) -> None:
         """The same models on a port of its own; the workers share it."""
@@ -232,6 +243,10 @@ if settings.protocols.v2:
     svc.mount_asgi_app(make_v2(*models))
 if settings.protocols.tfserving:
     svc.mount_asgi_app(make_tfserving(*models))
+if settings.batch.database_url:
+    from serving.api.batch import make_batch  # SQLAlchemy takes its time, and most servers do without
+
+    svc.mount_asgi_app(make_batch())
 svc.mount_asgi_app(make_views(iris=settings.iris.enabled, inception_v3=settings.inception_v3.enabled))
 svc.add_asgi_middleware(
     RequestMiddleware,

@@ -116,6 +116,9 @@ def document(service: Any) -> Document:
                 "x-bentoml-name": api.name,
             }
         }
+    for app, _, _ in service.mount_apps:
+        if isinstance(app, FastAPI):
+            models += getattr(app.state, "bodies", [])
     _, definitions = models_json_schema(
         [(model, "validation") for model in dict.fromkeys(models)], ref_template=_REFERENCE
     )
