@@ -13,8 +13,8 @@ README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 """What README.md has no room for."""
 HOST = "localhost:3000"
-OWN_MODEL = "Serve your own model"
-"""The section whose blocks belong to a changed copy of the repository."""
+OWN_MODEL = ROOT / "docs" / "own_model.md"
+"""The page whose blocks belong to a changed copy of the repository."""
 
 _HEADING = re.compile(r"^(#{1,4}) (.+)$")
 _FENCE = re.compile(r"^```(\w*)$")

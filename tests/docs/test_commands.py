@@ -42,11 +42,7 @@ NOT_RUN = {
 }
 
 SHELL = [block for block in readme.blocks() if block.kind == "bash"]
-RUN = [
-    block
-    for block in SHELL
-    if block.section != readme.OWN_MODEL and not all(line in NOT_RUN for line in block.text.splitlines())
-]
+RUN = [block for block in SHELL if not all(line in NOT_RUN for line in block.text.splitlines())]
 
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="README's commands need curl")
 

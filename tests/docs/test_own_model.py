@@ -1,4 +1,4 @@
-"""The worked example of README.md, a model of one's own, in a copy of the repository."""
+"""The worked example of docs/own_model.md, a model of one's own, in a copy of the repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.docs.running import link_environment, run
 from tests.e2e.test_observability import eventually
 from tests.server import serving
 
-BLOCKS = [block for block in readme.blocks() if block.section == readme.OWN_MODEL]
+BLOCKS = readme.blocks(readme.OWN_MODEL)
 ALONE = {"SERVING__IRIS__ENABLED": "false", "SERVING__INCEPTION_V3__ENABLED": "false"}
 
 
@@ -53,9 +53,9 @@ def apply(file: Path, lines: list[str]) -> None:
     file.write_text(text.replace(before, after))
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="README's commands need curl")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the page's commands need curl")
 def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every step as README has it; then errors, metrics and log lines are there without further work."""
+    """Every step as the page has it; then errors, metrics and log lines are there without further work."""
     directory = copy_repository(tmp_path)
     write_files(directory)
     store = tmp_path / "bentoml"
