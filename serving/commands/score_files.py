@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from serving.commands.exits import DONE, FAILED, Failure
+from serving.commands.exits import DONE, FAILED, ROWS_FAILED, Failure
 from serving.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
     from serving.batch.files.run import Plan, Runner, Summary
     from serving.models import StoredModel
 
-ROWS_FAILED = 3
 _NEEDS_FILES = "score-files needs pyarrow: pip install 'model-serving[files]'"
 # Errors of object stores that are no OSError, such as a lack of credentials, by the package that raises them.
 _STORES = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
