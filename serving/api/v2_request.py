@@ -91,7 +91,7 @@ def header_length(text: bytes | str | None, body: bytes) -> int:
     """
     if text is None:
         return len(body)
-    if not text.isdigit() or len(text) > 12 or not 0 < int(text) <= len(body):
+    if not text.isascii() or not text.isdigit() or len(text) > 12 or not 0 < int(text) <= len(body):
         raise MalformedRequestError(
             f"Inference-Header-Content-Length has to be a number from 1 to the {len(body)} bytes of the body"
         )
