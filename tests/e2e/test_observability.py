@@ -33,7 +33,7 @@ def total(server: Server, name: str, **labels: str) -> float:
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not (done := condition()) and time.monotonic() < deadline:
         time.sleep(0.05)
     return done

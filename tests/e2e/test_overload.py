@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.e2e.test_observability import total
-from tests.server import serving
+from tests.server import Server, serving
 
 
-@pytest.mark.usefixtures("model_store")
-def test_overload_stays_polite(photo: bytes) -> None:
+@pytest.fixture(scope="module")
+def bounded(model_store: Path) -> Iterator[Server]:  # noqa: ARG001 - it has to be filled
+    """12 images may be in flight; of iris 4 rows may wait."""
+    bounds = {"SERVING__INCEPTION_V3__MAX_IN_FLIGHT": "12", "SERVING__IRIS__BATCHING__MAX_QUEUE_ROWS": "4"}
+    with serving(**bounds) as running:
+        yield running
+
+
+def test_overload_stays_polite(bounded: Server, photo: bytes) -> None:
     """Closed loops of far more clients than the bounds admit, with and without patience."""
 
     async def client(http: httpx.AsyncClient, outcomes: Counter[int], requests: int, patience: str | None) -> None:
@@ -31,25 +40,24 @@ def test_overload_stays_polite(photo: bytes) -> None:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as http:
             await asyncio.gather(
-                *(client(http, outcomes, 10, None) for _ in range(30)),
-                *(client(http, outcomes, 10, "400") for _ in range(10)),
+                *(client(http, outcomes, 5, None) for _ in range(30)),
+                *(client(http, outcomes, 5, "400") for _ in range(10)),
             )
         return outcomes
 
-    with serving(SERVING__INCEPTION_V3__MAX_IN_FLIGHT="12") as server:
-        outcomes = asyncio.run(overload(server.url))
-        assert set(outcomes) <= {200, 429, 504}, outcomes
-        assert outcomes[200] >= 12
-        assert outcomes[429] > outcomes[200]
-        assert total(server, "serving_rejected_total", model="inception_v3", reason="queue_full") == outcomes[429]
-        # Nothing is left behind.
-        assert total(server, "serving_queue_depth", model="inception_v3") == 0
-        assert httpx.get(f"{server.url}/inception_v3/predict/test", timeout=30).status_code == 200
-        assert "Traceback" not in server.log()
+    server = bounded
+    outcomes = asyncio.run(overload(server.url))
+    assert set(outcomes) <= {200, 429, 504}, outcomes
+    assert outcomes[200] >= 12
+    assert outcomes[429], "the server was not overloaded"
+    assert total(server, "serving_rejected_total", model="inception_v3", reason="queue_full") == outcomes[429]
+    # Nothing is left behind.
+    assert total(server, "serving_queue_depth", model="inception_v3") == 0
+    assert httpx.get(f"{server.url}/inception_v3/predict/test", timeout=30).status_code == 200
+    assert "Traceback" not in server.log()
 
 
-@pytest.mark.usefixtures("model_store")
-def test_a_full_runner_queue_is_a_429_on_iris_too() -> None:
+def test_a_full_runner_queue_is_a_429_on_iris_too(bounded: Server) -> None:
     """4 rows may wait; 20 clients send 100 rows each."""
 
     async def overload(url: str) -> Counter[int]:
@@ -58,7 +66,7 @@ def test_a_full_runner_queue_is_a_429_on_iris_too() -> None:
         rows = {"data": [[5.1, 3.5, 1.4, 0.2]] * 100}
 
         async def client(http: httpx.AsyncClient) -> None:
-            for _ in range(30):
+            for _ in range(15):
                 response = await http.post("/iris/predict/batched", json=rows)
                 outcomes[response.status_code] += 1
                 assert response.status_code == 200 or int(response.headers["Retry-After"]) >= 1
@@ -67,7 +75,6 @@ def test_a_full_runner_queue_is_a_429_on_iris_too() -> None:
             await asyncio.gather(*(client(http) for _ in range(20)))
         return outcomes
 
-    with serving(SERVING__INCEPTION_V3__ENABLED="false", SERVING__IRIS__BATCHING__MAX_QUEUE_ROWS="4") as server:
-        outcomes = asyncio.run(overload(server.url))
-        assert set(outcomes) == {200, 429}, outcomes
-        assert total(server, "serving_rejected_total", model="iris", reason="queue_full") == outcomes[429]
+    outcomes = asyncio.run(overload(bounded.url))
+    assert set(outcomes) == {200, 429}, outcomes
+    assert total(bounded, "serving_rejected_total", model="iris", reason="queue_full") == outcomes[429]

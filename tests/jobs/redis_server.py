@@ -8,6 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NoReturn
@@ -18,7 +19,7 @@ from tests.server import free_port
 
 URL_VARIABLE = "SERVING_TEST_REDIS_URL"
 NO_SKIPS_VARIABLE = "CI_FORBIDS_SKIPS"
-START_SECONDS = 10.0
+START_SECONDS = 60.0
 STARTS = 3
 
 
@@ -106,6 +107,16 @@ def _start(directory: Path, *options: str) -> PrivateRedis:
     return server
 
 
+@contextmanager
+def running_redis(directory: Path, *options: str) -> Iterator[PrivateRedis]:
+    """A server that keeps its data in `directory`, until the block ends."""
+    server = _start(directory, *options)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[GivenRedis]:
     """One server for the tests that leave it running; each uses a namespace of its own."""
@@ -113,12 +124,8 @@ def redis_server() -> Iterator[GivenRedis]:
     if given:
         yield GivenRedis(given)
         return
-    with TemporaryDirectory() as directory:
-        server = _start(Path(directory))
-        try:
-            yield server
-        finally:
-            server.stop()
+    with TemporaryDirectory() as directory, running_redis(Path(directory)) as server:
+        yield server
 
 
 @pytest.fixture
