@@ -30,9 +30,10 @@ class Reflection:
         self._library = ReflectionServicer(services, pool=POOL)
         self._draining = draining
 
-    def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> Any:
+    async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         """One answer for each request of a stream."""
-        return self._library.ServerReflectionInfo(self._until_draining(request_iterator), context)
+        async for answer in self._library.ServerReflectionInfo(self._until_draining(request_iterator), context):
+            yield answer
 
     async def _until_draining(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         draining = asyncio.ensure_future(self._draining.wait())
