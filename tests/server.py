@@ -20,7 +20,7 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 BENTOML = Path(sys.executable).parent / "bentoml"
-START_SECONDS = 90
+START_SECONDS = 180
 STOP_SECONDS = 60
 
 
@@ -104,7 +104,8 @@ def serving(*, root: Path = ROOT, **settings: str) -> Iterator[Server]:
             )
         server = Server(process, port, log, f"127.0.0.1:{grpc_port}")
         try:
-            server.wait_until_ready()
+            if wait:
+                server.wait_until_ready()
             yield server
         finally:
             if process.poll() is None:

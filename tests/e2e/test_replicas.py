@@ -96,7 +96,8 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def replicas(model_store: Path, environment: dict[str, str]) -> Iterator[tuple[Server, Server]]:  # noqa: ARG001
     """Two, until the rolling restart ends them: that test is the last with them."""
-    with serving(**environment) as first, serving(**environment) as second:
+    with serving(wait=False, **environment) as first, serving(**environment) as second:
+        first.wait_until_ready()
         yield first, second
 
 
