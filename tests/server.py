@@ -81,10 +81,10 @@ class Server:
 
 
 @contextmanager
-def serving(*, root: Path = ROOT, **settings: str) -> Iterator[Server]:
+def serving(*, root: Path = ROOT, wait: bool = True, **settings: str) -> Iterator[Server]:
     """Run `bentoml serve service:svc` in `root`, with `settings` as environment variables, until the block ends.
 
-    Without gRPC, unless a setting turns it on.
+    Without gRPC, unless a setting turns it on. `wait` until it is ready, or leave that to the test.
     """
     with TemporaryDirectory() as directory:
         log = Path(directory) / "log"
