@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +13,7 @@ from serving.commands.exits import DONE, FAILED, ROWS_FAILED, Failure
 from serving.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
-    from serving.batch.files.run import Plan, Runner, Summary
+    from serving.batch.files.run import Runner
     from serving.models import StoredModel
 
 _NEEDS_FILES = "score-files needs pyarrow: pip install 'model-serving[files]'"
@@ -82,6 +82,9 @@ def score_files(  # noqa: PLR0917 - click passes options by name
         raise click.UsageError("--threads is for this machine, and --ray for others: see --actors")
     if actors is not None and address is None:
         raise click.UsageError("--actors goes with --ray")
+    from serving.commands.batch_display import Bar, summarise
+    from serving.commands.text import duration
+
     try:
         from serving.batch.files.run import plan, run
     except ModuleNotFoundError as error:
@@ -100,9 +103,16 @@ def score_files(  # noqa: PLR0917 - click passes options by name
             batch_rows=batch_rows,
         )
         runner = _threads(model, threads) if address is None else _ray(model, address, actors)
-        with _progress(planned) as tell:
-            summary = run(planned, runner, tell=tell)
-    _print(summary)
+        with Bar() as bar:
+            rows = planned.rows_left
+            if rows is not None:
+                bar.start(lambda: rows)
+            summary = run(planned, runner, tell=lambda good, bad: bar.advance(succeeded=good, failed=bad))
+    text = (
+        f"{summary.rows:,} rows in {summary.parts} parts, {summary.failed:,} failed, by {summary.model_tag}; "
+        f"{summary.rows_per_second:,} rows/s for {duration(summary.seconds)}"
+    )
+    summarise(asdict(summary), text)
     return ROWS_FAILED if summary.failed else DONE
 
 
@@ -150,45 +160,3 @@ def _as_failures() -> Iterator[None]:
         if type(error).__module__.partition(".")[0] not in _STORES:
             raise
         raise Failure(FAILED, str(error) or type(error).__name__) from error
-
-
-@contextmanager
-def _progress(planned: Plan) -> Iterator[Callable[[int], object]]:
-    """Tells of rows that are done: a bar on a terminal, nothing elsewhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True, highlight=False)
-    if not console.is_terminal or console.is_dumb_terminal:
-        yield lambda _rows: None
-        return
-    bar = Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-    )
-    with bar:
-        task = bar.add_task("rows", total=planned.rows_left, rate="")
-
-        def tell(rows: int) -> None:
-            bar.advance(task, rows)
-            speed = bar.tasks[0].speed
-            bar.update(task, rate=f"{speed:,.0f} rows/s" if speed else "")
-
-        yield tell
-
-
-def _print(summary: Summary) -> None:
-    from dataclasses import asdict
-
-    from serving.commands.text import dumps, duration
-
-    if not sys.stdout.isatty():
-        click.echo(dumps(asdict(summary)))
-        return
-    click.echo(
-        f"{summary.rows:,} rows in {summary.parts} parts, {summary.failed:,} failed, by {summary.model_tag}; "
-        f"{summary.rows_per_second:,} rows/s for {duration(summary.seconds)}"
-    )

@@ -10,7 +10,7 @@ something to a Ray cluster can run code there anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,7 @@ import ray.data
 
 from serving.batch.files import FilesError
 from serving.batch.files.run import Plan
-from serving.batch.files.scoring import Job, PartScorer
+from serving.batch.files.scoring import Job, PartScorer, Tell
 from serving.batch.files.source import Part
 from serving.batch.files.target import Done
 from serving.engines import IrisEngine
@@ -41,14 +41,14 @@ class RayActors:
         self._address = address
         self._actors = actors
 
-    def __call__(self, plan: Plan, *, tell: Callable[[int], object]) -> Iterator[Done]:
+    def __call__(self, plan: Plan, *, tell: Tell) -> Iterator[Done]:
         try:
             context = ray.init(self._address, log_to_driver=False)
         except (ConnectionError, ValueError) as error:
             raise FilesError(f"there is no Ray cluster at {self._address}: {error}") from error
         try:
             for done in self._run(plan):
-                tell(done.rows)
+                tell(done.rows - done.failed, done.failed)
                 yield done
         finally:
             context.disconnect()

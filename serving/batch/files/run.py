@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from typing import Protocol
 
 from serving.batch.files import FilesError
 from serving.batch.files.columns import find_columns
-from serving.batch.files.scoring import Job, PartScorer, RowsEngine
+from serving.batch.files.scoring import Job, PartScorer, RowsEngine, Tell
 from serving.batch.files.source import Format, Part, columns_of, cut, find_source, open_filesystem
 from serving.batch.files.target import Done, Manifest, check_names, choose_format
 from serving.models import StoredModel
@@ -117,11 +117,11 @@ def _refuse_nested(source_url: str, target_url: str) -> None:
 class Runner(Protocol):
     """Does parts somewhere."""
 
-    def __call__(self, plan: Plan, *, tell: Callable[[int], object]) -> Iterable[Done]:
+    def __call__(self, plan: Plan, *, tell: Tell) -> Iterable[Done]:
         """What has been done, as it is done; `tell` hears of rows meanwhile."""
 
 
-def run(plan: Plan, runner: Runner, *, tell: Callable[[int], object] = lambda _rows: None) -> Summary:
+def run(plan: Plan, runner: Runner, *, tell: Tell = lambda _good, _bad: None) -> Summary:
     """Do what is left of `plan`.
 
     Raises:
@@ -151,7 +151,7 @@ class Threads:
         self._engine = engine
         self._threads = threads
 
-    def __call__(self, plan: Plan, *, tell: Callable[[int], object]) -> Iterator[Done]:
+    def __call__(self, plan: Plan, *, tell: Tell) -> Iterator[Done]:
         stop = threading.Event()
         scorer = PartScorer(plan.job, self._engine)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="score-files") as pool:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from serving.batch.files.columns import OVERFLOWED, FeatureColumns
 from serving.batch.files.source import Format, Part, read
-from serving.batch.files.target import Done, Manifest, with_results, writing
+from serving.batch.files.target import ADDED, Done, Manifest, with_results, writing
+
+Tell = Callable[[int, int], object]
 
 
 class RowsEngine(Protocol):
@@ -50,12 +52,12 @@ class PartScorer:
         self._target = Manifest(job.target)
 
     def __call__(
-        self, part: Part, *, tell: Callable[[int], object] = lambda _rows: None, stopped: Callable[[], bool] = bool
+        self, part: Part, *, tell: Tell = lambda _good, _bad: None, stopped: Callable[[], bool] = bool
     ) -> Done:
         """Read, score, write and commit a part, in batches; memory holds a batch or two, never the part.
 
         Args:
-            tell: is called with the number of rows of each batch that is done.
+            tell: is called with the numbers of good and of failed rows of each batch that is done.
             stopped: when it says so, the part is given up.
 
         Raises:
@@ -69,7 +71,8 @@ class PartScorer:
             with writing(file, self._job.target_format, first.schema) as writer:
                 for batch in chain([first], scored):
                     writer.write_batch(batch)
-                    tell(batch.num_rows)
+                    bad = batch.num_rows - batch.column(ADDED[-1]).null_count
+                    tell(batch.num_rows - bad, bad)
                     if stopped():
                         raise StoppedError
         done = Done(part.number, name, counts.rows, counts.failed, counts.engine_seconds)
