@@ -346,7 +346,10 @@ def test_ctrl_c_leaves_cleanly_while_waiting(api: StandIn) -> None:
         [*SERVING, "jobs", "wait", "a"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         api.faults.extend([None, interrupt(process)])
-        output, errors = process.communicate(timeout=60)
+        try:
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, output) == (exits.INTERRUPTED, "")
     assert errors.splitlines() == [
         "a iris running",
@@ -372,7 +375,10 @@ def in_a_terminal(*arguments: str) -> tuple[int, str, str]:
             os.close(ours)
         assert process.stdout is not None
         output = process.stdout.read()
-        return process.wait(60), output, shown.decode()
+        try:
+            return process.wait(60), output, shown.decode()
+        finally:
+            process.kill()
 
 
 def test_a_terminal_shows_each_job_live(api: StandIn) -> None:
