@@ -66,7 +66,7 @@ def seconds(text: str) -> int:
 
 
 def test_there_is_what_is_wanted(services: dict[str, Any]) -> None:
-    assert {"api", "worker", "redis", "mariadb", "prometheus", "grafana"} <= set(services)
+    assert set(services) == {"api", "worker", "batch", "redis", "mariadb", "prometheus", "grafana"}
 
 
 def test_it_has_the_shape_of_a_compose_file(compose: dict[str, Any], services: dict[str, Any]) -> None:
@@ -169,16 +169,16 @@ def test_commands_exist(services: dict[str, Any]) -> None:
     ours = {name: service for name, service in services.items() if service["image"].startswith("model-serving:")}
     assert "command" not in ours["api"], "what the image does by itself"
     for name, service in ours.items():
-        if name != "api":
-            called = [command for command in commands if " ".join(service["command"]).startswith(command)]
-            assert called, name
-            options = {word for word in service["command"] if word.startswith("--")}
-            assert options <= {option.split()[0] for option in programs.serving_options(commands[called[0]])}
+        words = [word for part in (service.get("command", []), service["healthcheck"]["test"]) for word in part]
+        for command in re.findall(r"serving [^&]+", " ".join(words)):
+            (called,) = (known for known in commands if f"{command} ".startswith(f"{known} "))
+            options = set(re.findall(r"--[\w-]+", command))
+            assert options <= {option.split()[0] for option in programs.serving_options(commands[called])}, name
 
 
 def test_the_settings_are_accepted(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     known = {ENV_PREFIX + key.replace(".", "__").upper() for key in settings_keys()}
-    for name in ("api", "worker"):
+    for name in ("api", "worker", "batch"):
         variables = services[name]["environment"]
         assert set(variables) <= known
         for variable, value in variables.items():

@@ -13,6 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from serving.commands import exits
 from serving.jobs.store import open_store
 from serving.jobs.worker_http import make_app
 from serving.sections.jobs import JobsSettings
@@ -256,15 +257,16 @@ def test_model_versions_are_exact_and_those_of_the_labels(
         assert settings.inception_v3.tag == f"inception_v3:{versions['inception_v3']}"
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "model-serving-worker",
-        pytest.param("model-serving-batch", marks=pytest.mark.xfail(reason="the command is being made")),
-    ],
-)
+@pytest.mark.parametrize("name", ["model-serving-worker", "model-serving-batch"])
 def test_commands_exist(production: list[Document], name: str) -> None:
-    assert " ".join(container(dict(workloads(production))[name])["args"]) in programs.serving_commands()
+    pod = dict(workloads(production))[name]["spec"]
+    commands = programs.serving_commands()
+    for one in [*pod.get("initContainers", []), *pod["containers"]]:
+        arguments = " ".join(one["args"])
+        command, *options = re.split(" (?=--)", arguments)
+        assert command in commands
+        known = {option.split()[0] for option in programs.serving_options(commands[command])}
+        assert {option.split()[0] for option in options} <= known
 
 
 def test_roles_are_those_of_the_image(production: list[Document]) -> None:
@@ -438,11 +440,36 @@ def test_the_api_scales_as_it_should(production: list[Document]) -> None:
     assert resources["requests"]["cpu"] == resources["limits"]["cpu"] == "500m"
 
 
+def _pod_of(spec: Document) -> Document:
+    template: Document = spec["jobTemplate"]["spec"]["template"]
+    return template
+
+
+def test_what_another_attempt_does_not_change_is_not_tried_again(production: list[Document]) -> None:
+    spec = named(production, "CronJob", "model-serving-batch")["spec"]["jobTemplate"]["spec"]
+    assert spec["template"]["spec"]["restartPolicy"] == "Never", "or the policy is refused"
+    fails = spec["podFailurePolicy"]["rules"][0]
+    assert fails["action"] == "FailJob"
+    assert fails["onExitCodes"]["containerName"] == container(spec["template"])["name"]
+    assert fails["onExitCodes"]["values"] == [exits.USAGE, exits.ROWS_FAILED, exits.TIMED_OUT]
+
+
+def test_init_containers_are_as_what_comes_after_them(overlay: list[Document]) -> None:
+    """So the checks of the one hold for the other."""
+    for _, template in workloads(overlay):
+        after = container(template)
+        for first in template["spec"].get("initContainers", []):
+            assert {key for key in after if after[key] != first.get(key)} <= {"name", "args"}
+            assert set(first) <= set(after)
+
+
 def test_batches_run_every_hour_and_one_at_a_time(production: list[Document]) -> None:
     spec = named(production, "CronJob", "model-serving-batch")["spec"]
     assert (spec["schedule"], spec["concurrencyPolicy"]) == ("0 * * * *", "Forbid")
     assert spec["startingDeadlineSeconds"] > 10, "less and Kubernetes may never start one"
     assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 3600
+    (deadline,) = re.findall(r"--deadline (\d+)m", " ".join(container(_pod_of(spec))["args"]))
+    assert int(deadline) * 60 < spec["jobTemplate"]["spec"]["activeDeadlineSeconds"]
     assert spec["successfulJobsHistoryLimit"] >= 1
     assert spec["failedJobsHistoryLimit"] >= 1
 
