@@ -50,6 +50,22 @@ test-openvino: $(OPENVINO)/.installed  ## run the tests of the engines with Open
 bench-engines: models $(OPENVINO)/.installed  ## measure the engines of InceptionV3 side by side; takes ten minutes
 	$(BIN)/python -m benchmarks.engines
 
+# What a broken Bento would most likely come from; .ci/run has run everything.
+QUICK := tests/api tests/engines tests/test_architecture.py tests/test_models.py tests/test_settings.py
+.PHONY: bento image image-test audit
+bento: models  ## run the quick tests and build the Bento, at the version that git describes
+	$(BIN)/python -m pytest --quiet $(QUICK)
+	$(BIN)/python -m deploy.bento
+
+image: models  ## build the Bento, its image with docker, podman or buildah, and a bill of materials in .build/image
+	$(BIN)/python -m deploy.image
+
+image-test: models  ## build and run the real image, with podman; where no registry is reached, on a Debian made here
+	IMAGE_TEST=1 $(BIN)/python -m pytest tests/image
+
+audit: install  ## look for known vulnerabilities of the libraries that are served
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/serve.lock
+
 lint: install  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -81,8 +81,8 @@ class Server:
 
 
 @contextmanager
-def serving(*, root: Path = ROOT, wait: bool = True, **settings: str) -> Iterator[Server]:
-    """Run `bentoml serve service:svc` in `root`, with `settings` as environment variables, until the block ends.
+def serving(*, root: Path = ROOT, target: str = "service:svc", wait: bool = True, **settings: str) -> Iterator[Server]:
+    """Run `bentoml serve` with `target` in `root`, with `settings` as environment variables, until the block ends.
 
     Without gRPC, unless a setting turns it on. `wait` until it is ready, or leave that to the test.
     """
@@ -91,7 +91,7 @@ def serving(*, root: Path = ROOT, wait: bool = True, **settings: str) -> Iterato
         port, grpc_port = free_port(), free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [BENTOML, "serve", "service:svc", "--host", "127.0.0.1", "--port", str(port)],
+                [BENTOML, "serve", target, "--host", "127.0.0.1", "--port", str(port)],
                 cwd=root,
                 # its own jobs, and no process for them unless a test asks for one
                 env=os.environ
