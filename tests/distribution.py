@@ -23,9 +23,19 @@ TOGETHER = {
         "tests/docs/test_reference.py",
         "tests/e2e/test_clients.py",
         "tests/e2e/test_errors.py",
+        "tests/e2e/test_grpc.py",
         "tests/e2e/test_observability.py",
         "tests/e2e/test_predictions.py",
         "tests/test_inventory.py",
+    ),
+    # the service and its engines in the process of the tests
+    "grpc": (
+        "tests/grpc/test_calls.py",
+        "tests/grpc/test_fuzz.py",
+        "tests/grpc/test_open_inference.py",
+        "tests/grpc/test_parity.py",
+        "tests/grpc/test_server.py",
+        "tests/grpc/test_tfserving.py",
     ),
     # TensorFlow, whose import takes seconds
     "keras": (
