@@ -169,6 +169,8 @@ def read_error(response: httpx.Response) -> ApiError:
     status, after = response.status_code, _retry_after(response.headers.get("retry-after"))
     try:
         error = response.json()["error"]
+        if isinstance(error, str):  # of a standard protocol
+            return ApiError(status, f"http_{status}", error, (), after)
         details = tuple(ErrorDetail(str(place["field"]), str(place["message"])) for place in error.get("details", ()))
         return ApiError(status, str(error["code"]), str(error["message"]), details, after)
     except _MISSHAPEN:
