@@ -70,7 +70,7 @@ def test_bentoml_serve_ends_with_the_line() -> None:
         env=os.environ | {"SERVING__IRIS__MAX_ROWS": "many"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert done.returncode == 1

@@ -46,7 +46,7 @@ async def both(
     return on, off
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(ROUTES), body=bodies, content_type=st.sampled_from(CONTENT_TYPES))
 @example(path=ROUTES[0], body=VALID_BODY, content_type="application/json")
 @example(path=ROUTES[0], body=b'{"data": [[3e38, 3e38, -3e38, 3e38]]}', content_type="application/json")

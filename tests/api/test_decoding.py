@@ -31,7 +31,7 @@ def refused(body: bytes, kind: type[ServingError] = InvalidInputError) -> Servin
     return caught.value
 
 
-@settings(max_examples=2500, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(bodies)
 @example(VALID_BODY)
 @example(b'{"data": [[1,2,3,4]], "data": [[5,6,7,8]]}')

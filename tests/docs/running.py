@@ -39,7 +39,7 @@ def run(block: Block, directory: Path, *, host: str, **environment: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=200,
     )
     if done.returncode:
         pytest.fail(f"{block.name}: exit status {done.returncode}\n{done.stdout}{done.stderr}")

@@ -190,9 +190,3 @@ def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None
     assert "is not in the model store" in output
     assert "python -m train" in output
     assert "Traceback" not in output
-
-
-def test_a_misspelt_setting_is_an_error() -> None:
-    code, output = serve_and_fail(SERVING__IRIS__MAX_ROW="3")
-    assert code != 0
-    assert "iris.max_row" in output

@@ -96,10 +96,10 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert open_model("flowers").metadata.seed == 3
 
 
-def test_quiet_prints_nothing(run_python: Callable[..., Any]) -> None:
-    done = run_python("-m", "train.iris", "--quiet")
+def test_quiet_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert iris.main(["--quiet"]) == 0
 
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_hash_is_of_features_and_classes(data: iris.IrisData) -> None:
