@@ -70,7 +70,7 @@ def native(model: str, inputs: Inputs) -> Flow:
     if inputs.rows:
         answer = yield Ask("POST", f"{path}/predict", {"json": {"data": inputs.rows}})
         pairs = [[(labels[str(index)], value) for index, value in enumerate(row)] for row in answer["prediction"]]
-        return [_best(row, inputs.top_k) for row in pairs]
+        return [best(row, inputs.top_k) for row in pairs]
     found = []
     for image in inputs.images:
         answer = yield Ask(
@@ -92,7 +92,7 @@ def tfserving(model: str, inputs: Inputs) -> Flow:
     examples: list[dict[str, Any]] = [{"features": row} for row in inputs.rows]
     examples += [{"image": {"b64": base64.b64encode(image).decode("ascii")}} for image in inputs.images]
     answer = yield Ask("POST", f"v1/models/{quote(model, safe='')}:classify", {"json": {"examples": examples}})
-    return [_best(row, inputs.top_k) for row in answer["results"]]
+    return [best(row, inputs.top_k) for row in answer["results"]]
 
 
 def v2(model: str, inputs: Inputs) -> Flow:
@@ -120,8 +120,8 @@ def read_class(text: str) -> Candidate:
     return Candidate(label, int(class_id), float(probability))
 
 
-def _best(pairs: Iterable[Sequence[Any]], top_k: int | None) -> Prediction:
-    """Of label and probability of every class, in the order of their ids."""
+def best(pairs: Iterable[Sequence[Any]], top_k: int | None) -> Prediction:
+    """From label and probability of every class, in the order of their ids."""
     candidates = [Candidate(str(label), index, float(value)) for index, (label, value) in enumerate(pairs)]
     candidates.sort(key=lambda candidate: -candidate.probability)
     return Prediction(tuple(candidates[:top_k]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +22,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from tritonclient.utils import InferenceServerException
 
-from tests.server import ROOT, Server
+from serving.cli import main
+from serving.client import ApiError, AsyncPredictor, Prediction, Predictor, UnreachableError
+from serving.commands import exits
+from tests.server import BENTOML, ROOT, Server, free_port
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.0, 5.2, 2.3]]
 ARRAY = np.array(ROWS, np.float32)
@@ -146,3 +150,78 @@ def test_calls_are_counted_and_logged_as_requests_are(server: Server, client: ht
     assert any('http_response_code="200"' in line for line in counts)
     (record,) = [each for each in server.log_records("serving.prediction") if each["request_id"] == "seen-in-the-log"]
     assert (record["endpoint"], record["status"], record["size"]) == (INFER, 200, "rows=2")
+
+
+PROTOCOLS: list[Any] = ["tfserving", "v2"]
+
+
+def both(server: Server, protocol: Any, model: str, **inputs: Any) -> list[Prediction]:
+    """What the two clients of this project say, which is the same."""
+
+    async def ask() -> list[Prediction]:
+        async with AsyncPredictor(server.grpc_target, protocol=protocol, transport="grpc", timeout=60) as predictor:
+            return await predictor.predict(model, **inputs)
+
+    with Predictor(server.grpc_target, protocol=protocol, transport="grpc", timeout=60) as predictor:
+        found = predictor.predict(model, **inputs)
+    assert asyncio.run(ask()) == found
+    return found
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_our_clients_say_over_grpc_what_they_say_over_rest(server: Server, protocol: str, photo: bytes) -> None:
+    with Predictor(server.url, timeout=60) as rest:
+        for model, inputs in (("iris", {"rows": ROWS}), ("inception_v3", {"images": [photo, photo], "top_k": 3})):
+            expected = rest.predict(model, **inputs)  # type: ignore[arg-type]
+            found = both(server, protocol, model, **inputs)
+            assert [[each.label for each in one.candidates] for one in found] == [
+                [each.label for each in one.candidates] for one in expected
+            ]
+            for one, other in zip(found, expected, strict=True):
+                assert [each.class_id for each in one.candidates] == [each.class_id for each in other.candidates]
+                assert [each.probability for each in one.candidates] == pytest.approx(
+                    [each.probability for each in other.candidates], abs=1e-6
+                )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_our_clients_hear_what_is_wrong(server: Server, protocol: Any) -> None:
+    with Predictor(server.grpc_target, protocol=protocol, transport="grpc", timeout=60) as predictor:
+        assert "features" in json.dumps(predictor.metadata("iris"))
+        with pytest.raises(ApiError) as caught:
+            predictor.predict("iris", rows=[[1.0, 2.0]])
+        assert (caught.value.status, caught.value.code) == (400, "invalid_argument")
+        with pytest.raises(ApiError) as caught:
+            predictor.metadata("rose")
+        assert caught.value.status == 404
+        with pytest.raises(ValueError, match="cannot be sent"):
+            predictor.predict("iris", rows=[["x"]])  # type: ignore[list-item]
+    nobody = f"127.0.0.1:{free_port()}"
+    predictor = Predictor(nobody, protocol=protocol, transport="grpc", timeout=60)
+    with predictor, pytest.raises(UnreachableError, match=nobody):
+        predictor.metadata("iris")
+    with pytest.raises(ValueError, match="host:port"):
+        Predictor("ftp://x", protocol=protocol, transport="grpc")
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_command(server: Server, protocol: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--protocol", protocol, "--transport", "grpc", "--target", server.grpc_target, "--timeout", "60"]
+    assert main(["predict", "iris", "--row", "5.1,3.5,1.4,0.2", *options]) == exits.DONE
+    assert capsys.readouterr().out == "setosa      0.9745\nversicolor  0.0242\nvirginica   0.0013\n"
+
+
+def test_a_second_server_is_told_that_the_port_is_in_use(server: Server) -> None:
+    port = server.grpc_target.rpartition(":")[2]
+    done = subprocess.run(
+        [BENTOML, "serve", "service:svc", "--port", str(free_port())],
+        cwd=ROOT,
+        env=os.environ | {"SERVING__GRPC__ENABLED": "true", "SERVING__GRPC__PORT": port},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert f"grpc: port {port} on 0.0.0.0 is in use; set SERVING__GRPC__PORT" in done.stderr
+    assert "Traceback" not in done.stderr
