@@ -76,14 +76,17 @@ def peers(iris_model: Path) -> list[Server]:
 
 
 def service(name: str, title: str, path: str, settings: Mapping[str, str], start_limit: float = 60.0) -> Server:
-    """This service as `bentoml serve` starts it, with one API worker; `settings` are `SERVING__` variables."""
+    """This service as `bentoml serve` starts it, with one API worker; `settings` are `SERVING__` variables.
+
+    Without gRPC, unless they turn it on: its port may be taken.
+    """
     return Server(
         name=name,
         title=title,
         command=lambda port: [BIN / "bentoml", "serve", "service:svc", "--host", HOST, "--port", str(port)],
         path=path,
         workers=bentoml_worker(SERVICE_NAME),
-        environment={"SERVING__SERVING__WORKERS": "1", **settings},
+        environment={"SERVING__SERVING__WORKERS": "1", "SERVING__GRPC__ENABLED": "false", **settings},
         start_limit=start_limit,
     )
 

@@ -146,7 +146,7 @@ class GrpcBackend:
 
     def __init__(self, target: str, protocol: Protocol, timeout: float) -> None:
         self._dialect = dialect = _Dialect(target, protocol, timeout)
-        self._channel = (
+        self._channel: Any = (
             grpc.insecure_channel(dialect.target, options=_OPTIONS)
             if dialect.credentials is None
             else grpc.secure_channel(dialect.target, dialect.credentials, options=_OPTIONS)
