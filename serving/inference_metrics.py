@@ -72,8 +72,9 @@ class InferenceMetrics:
             self._seconds.labels(model, part).inc(seconds)
         self._rows.labels(model).inc(sums.rows)
         self._executions.labels(model).inc(sums.executions)
+        last = self._last.labels(model)
         if sums.last:
-            self._last.labels(model).set(sums.last)
+            last.set(sums.last)
 
 
 def read_sums(model: str, families: Iterable[Metric]) -> Sums:
@@ -115,6 +116,8 @@ class Statistics:
         self._metrics = metrics
         self._sums = Sums()
         self._flush_planned = False
+        # From the start there are series, of zero.
+        metrics.add(model, self._sums)
 
     def succeeded(self, *, rows: int, seconds: float, infer_seconds: float, input_seconds: float = 0.0) -> None:
         sums = self._sums

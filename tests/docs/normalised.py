@@ -31,11 +31,14 @@ _RULES = [
         (r"\bms=[\d.]+", "ms=<duration>"),
         (r'"milliseconds":[\d.]+', '"milliseconds":<duration>'),
         (r"… [\d.]+ s$", "… <duration> s"),
+        (r'"(version|model_version)":"\d{10}"', r'"\1":"<number>"'),
+        (r'"versions":\["\d{10}"\]', '"versions":["<number>"]'),
         (r'":"\d+\.\d+(?:\.\w+)*"', '":"<library version>"'),
         (r"\b[\d.]+ [KM]iB\b", "<size>"),
         (r"(largest difference |\"max_abs_difference\":)[\d.e-]+", r"\1<difference>"),
         (r'"(label|prediction)":"class_\d{4}"', r'"\1":"<class>"'),
         (r'"class_id":\d+,"probability":[\d.e-]+', '"class_id":<class>,"probability":<probability>'),
+        (r'"predictions":\["class_\d{4}"\]', '"predictions":["<class>"]'),
         (r" +", " "),
     )
 ]

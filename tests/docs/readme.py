@@ -107,14 +107,14 @@ def section(title: str) -> str:
     return found[1]
 
 
-def rows(header: str) -> list[list[str]]:
+def rows(header: str, page: Path = README) -> list[list[str]]:
     """The cells of all tables whose header row is `header`."""
-    lines = text().splitlines()
+    lines = text(page).splitlines()
     found = []
     for start in (number for number, line in enumerate(lines) if line == header):
         for line in itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :]):
             found.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
-    assert found, f"README has no table {header}"
+    assert found, f"{page.name} has no table {header}"
     return found
 
 

@@ -30,6 +30,9 @@ SIGNATURES = {"serving_default"}
 """Of the SavedModel; it only looks like a metric."""
 
 
+PROTOCOLS = readme.ROOT / "docs" / "protocols.md"
+
+
 @pytest.fixture(scope="module")
 def routes(server: Server) -> set[tuple[str, str]]:
     paths = httpx.get(f"{server.url}/docs.json").json()["paths"]
@@ -60,25 +63,38 @@ def test_generated_parts_are_current() -> None:
     assert generated.current(readme.text()) == readme.text()
 
 
+def of_protocols(route: tuple[str, str]) -> bool:
+    """Whether it belongs to one of the standard protocols, which docs/protocols.md is about."""
+    return route[1].startswith(("/v1/", "/v2"))
+
+
 def test_every_route_is_in_the_table_and_no_other(routes: set[tuple[str, str]]) -> None:
-    table = readme.rows("| route | request | answer |")
-    assert {tuple(route.split()) for row in table for route in readme.code(row[0])} == routes
+    for page, belongs in ((readme.README, lambda route: not of_protocols(route)), (PROTOCOLS, of_protocols)):
+        table = readme.rows("| route | request | answer |", page)
+        assert {tuple(route.split()) for row in table for route in readme.code(row[0])} == set(filter(belongs, routes))
 
 
 def test_every_route_has_a_curl_and_no_other(routes: set[tuple[str, str]]) -> None:
     asked = set()
-    for block in readme.blocks():
-        if block.kind == "bash" and block.section != readme.OWN_MODEL:
+    for page, block in [
+        *((readme.README, block) for block in readme.blocks()),
+        *((PROTOCOLS, block) for block in readme.blocks(PROTOCOLS)),
+    ]:
+        if block.kind == "bash" and (page, block.section) != (readme.README, readme.OWN_MODEL):
             for line in block.text.splitlines():
                 if "curl" in line:
-                    path = re.search(r"localhost:3000([\w/.$]*)", line)
+                    path = re.search(r"localhost:3000([\w/.:$]*)", line)
                     assert path, line
                     method = re.search(r" -X (\w+) ", line)
                     posts = re.search(r" (-d|-F|--data-binary) ", line)
                     # a variable stands for what the document calls by the same name
                     template = re.sub(r"\$(\w+)", r"{\1_id}", path[1])
+                    template = re.sub("/models/(iris|inception_v3)", "/models/{model}", template)
+                    template = template.replace("/labels/stable", "/labels/{label}")
                     asked.add((method[1] if method else "POST" if posts else "GET", template))
-    assert asked == routes
+    assert asked <= routes
+    # of a protocol the same with a version or a label is not shown again
+    assert routes - asked <= {route for route in routes if "{version}" in route[1] or "{label}" in route[1]}
 
 
 def test_every_error_is_in_the_table_and_no_other() -> None:
