@@ -24,7 +24,7 @@ def decode(given: Any, model: ServedModel) -> Values:
     examples = getattr(given, kind)
     context = dict(examples.context.features.feature) if kind == "example_list_with_context" else {}
     rows = [
-        _row(f"examples[{index}]", context | dict(example.features.feature), model)
+        _row(f"examples[{index}]", context, dict(example.features.feature), model)
         for index, example in enumerate(examples.examples)
     ]
     if not rows:
@@ -32,7 +32,10 @@ def decode(given: Any, model: ServedModel) -> Values:
     return rows if model.inputs[0].dtype == "bytes" else np.array(rows, np.float32)
 
 
-def _row(where: str, features: dict[str, Any], model: ServedModel) -> Any:
+def _row(where: str, context: dict[str, Any], features: dict[str, Any], model: ServedModel) -> Any:
+    if context.keys() & features.keys():
+        raise InvalidInputError(f"{where}: a feature of the context is in the example too")
+    features = context | features
     (spec, *_) = model.inputs
     columns = model.stored.metadata.feature_names
     known = {spec.name, *columns}

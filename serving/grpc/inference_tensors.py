@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.api.served_models import Values
+from serving.api.v2_answer import write_elements
+from serving.api.v2_request import read_elements
 from serving.errors import InvalidInputError
 from serving.grpc.shapes import check_count, check_shape
 from serving.models import TensorSpec
 
-DATATYPE = {"float32": "FP32", "uint8": "UINT8", "bytes": "BYTES"}
-"""The protocol's name of each type that a model here takes."""
 _LIST = {"float32": "fp32_contents", "uint8": "uint_contents", "bytes": "bytes_contents"}
 
 
@@ -34,7 +33,7 @@ def decode(tensor: Any, raw: bytes | None, spec: TensorSpec) -> Values:
         # Clients of models with a batch dimension send strings as a column.
         count = check_shape(spec, shape[:1] if len(shape) == 2 and shape[1] == 1 else shape)
         if raw is not None:
-            return _unpack(spec.name, raw, count)
+            return read_elements(spec.name, count, memoryview(raw))
         check_count(spec, len(tensor.contents.bytes_contents), count)
         return list(tensor.contents.bytes_contents)
     count = check_shape(spec, shape)
@@ -57,21 +56,6 @@ def _typed(name: str, values: Sequence[float], dtype: np.dtype[Any]) -> NDArray[
     return numbers.astype(dtype)
 
 
-def _unpack(name: str, raw: bytes, count: int) -> list[bytes]:
-    """Elements of BYTES: each after its length, four bytes little-endian."""
-    strings: list[bytes] = []
-    at = 0
-    while at < len(raw) and len(strings) < count:
-        stop = at + 4 + int.from_bytes(raw[at : at + 4], "little")
-        if at + 4 > len(raw) or stop > len(raw):
-            raise InvalidInputError(f"{name}: the raw contents end inside an element")
-        strings.append(raw[at + 4 : stop])
-        at = stop
-    if at < len(raw) or len(strings) < count:
-        raise InvalidInputError(f"{name}: the raw contents do not have {count} elements")
-    return strings
-
-
 def encode_floats(response: Any, name: str, values: NDArray[np.float32], *, raw: bool) -> None:
     """Add an output of float32."""
     output = response.outputs.add(name=name, datatype="FP32", shape=values.shape)
@@ -81,12 +65,10 @@ def encode_floats(response: Any, name: str, values: NDArray[np.float32], *, raw:
         output.contents.fp32_contents.extend(values.ravel().tolist())
 
 
-def encode_strings(response: Any, name: str, values: Sequence[bytes], shape: Sequence[int], *, raw: bool) -> None:
+def encode_strings(response: Any, name: str, values: Sequence[str], shape: Sequence[int], *, raw: bool) -> None:
     """Add an output of BYTES."""
     output = response.outputs.add(name=name, datatype="BYTES", shape=shape)
     if raw:
-        response.raw_output_contents.append(
-            b"".join(part for value in values for part in (struct.pack("<I", len(value)), value))
-        )
+        response.raw_output_contents.append(write_elements(values))
     else:
-        output.contents.bytes_contents.extend(values)
+        output.contents.bytes_contents.extend(value.encode() for value in values)

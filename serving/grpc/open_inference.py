@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from serving import __version__
-from serving.api.served_models import ServedModel, ServedModels, Values
+from serving.api.served_models import LABEL, PROBABILITIES, ServedModel, ServedModels, Values
+from serving.api.v2_answer import classify
+from serving.api.v2_documents import NAME, PLATFORM
+from serving.api.v2_request import DATATYPES
 from serving.errors import InvalidInputError
 from serving.grpc import inference_tensors
 from serving.grpc.calls import GrpcCall
-from serving.grpc.inference_tensors import DATATYPE
 from serving.grpc.messages import message
 from serving.models import TensorSpec
-from serving.predictions import Probabilities
 
-SERVER_NAME = "model_serving"
 EXTENSIONS = ("classification", "model_repository")
 ModelInferResponse = message("inference.ModelInferResponse")
 ModelMetadataResponse = message("inference.ModelMetadataResponse")
@@ -51,17 +49,15 @@ class InferenceService:
         return ModelReadyResponse(ready=self._models.find(request.name, request.version).ready)
 
     async def server_metadata(self, _request: Any, _call: GrpcCall) -> Any:
-        return ServerMetadataResponse(name=SERVER_NAME, version=__version__, extensions=EXTENSIONS)
+        return ServerMetadataResponse(name=NAME, version=__version__, extensions=EXTENSIONS)
 
     async def model_metadata(self, request: Any, _call: GrpcCall) -> Any:
         model = self._models.find(request.name, request.version)
-        response = ModelMetadataResponse(
-            name=model.name, versions=[str(model.version)], platform=f"{model.stored.metadata.format}_onnxruntime"
-        )
+        response = ModelMetadataResponse(name=model.name, versions=[str(model.version)], platform=PLATFORM)
         for tensors, specs in ((response.inputs, model.inputs), (response.outputs, model.outputs)):
             for spec in specs:
                 shape = [-1 if length is None else length for length in spec.shape]
-                tensors.add(name=spec.name, datatype=DATATYPE[spec.dtype], shape=shape)
+                tensors.add(name=spec.name, datatype=DATATYPES[spec.dtype], shape=shape)
         return response
 
     async def repository_index(self, request: Any, _call: GrpcCall) -> Any:
@@ -86,11 +82,11 @@ class InferenceService:
         raw = bool(request.raw_input_contents)
         for name, classes in wanted:
             if classes:
-                ranked = _ranked(probabilities, model, classes)
                 shape = [len(probabilities), min(classes, len(model.labels))]
+                ranked = classify(probabilities, model.labels, shape[1])
                 inference_tensors.encode_strings(response, name, ranked, shape, raw=raw)
-            elif name == model.outputs[-1].name:
-                labels = [label.encode() for label in model.most_probable(probabilities)]
+            elif name == LABEL:
+                labels = model.most_probable(probabilities)
                 inference_tensors.encode_strings(response, name, labels, [len(labels)], raw=raw)
             else:
                 inference_tensors.encode_floats(response, name, probabilities, raw=raw)
@@ -118,10 +114,10 @@ def _input(tensor: Any, model: ServedModel) -> TensorSpec:
         raise InvalidInputError(f"there is no input {_short(tensor.name)}; there is {_names(model.inputs)}")
     # Pixels are also understood under the name of the images.
     for spec in specs if specs[0].dtype != "bytes" else model.inputs:
-        if tensor.datatype == DATATYPE[spec.dtype]:
+        if tensor.datatype == DATATYPES[spec.dtype]:
             return spec
     given = _short(tensor.datatype) or "(none)"
-    raise InvalidInputError(f"{tensor.name}: the datatype has to be {DATATYPE[specs[0].dtype]}, not {given}")
+    raise InvalidInputError(f"{tensor.name}: the datatype has to be {DATATYPES[specs[0].dtype]}, not {given}")
 
 
 def _names(specs: tuple[TensorSpec, ...]) -> str:
@@ -130,43 +126,33 @@ def _names(specs: tuple[TensorSpec, ...]) -> str:
 
 def _wanted(request: Any, model: ServedModel) -> list[tuple[str, int]]:
     """Names of the outputs to send, each with the number of classes to name instead, 0 for the tensor itself."""
+    classes = _classes(request.parameters)
+    names = {spec.name for spec in model.outputs}
     if not request.outputs:
-        return [(spec.name, 0) for spec in model.outputs]
-    dtypes = {spec.name: spec.dtype for spec in model.outputs}
+        return [(spec.name, classes if spec.name == PROBABILITIES else 0) for spec in model.outputs]
     wanted: dict[str, int] = {}
     for output in request.outputs:
-        if output.name not in dtypes:
-            raise InvalidInputError(f"there is no output {_short(output.name)}; there is {', '.join(dtypes)}")
+        if output.name not in names:
+            raise InvalidInputError(f"there is no output {_short(output.name)}; there is {_names(model.outputs)}")
         if output.name in wanted:
             raise InvalidInputError(f"the output {output.name} is asked for twice")
         _refuse_shared_memory(output)
-        wanted[output.name] = _classes(output, dtypes[output.name])
+        own = _classes(output.parameters)
+        if own and output.name != PROBABILITIES:
+            raise InvalidInputError(f"classification is for {PROBABILITIES}, not for {output.name}")
+        wanted[output.name] = (own or classes) if output.name == PROBABILITIES else 0
     return list(wanted.items())
 
 
-def _classes(output: Any, dtype: str) -> int:
-    if "classification" not in output.parameters:
+def _classes(parameters: Any) -> int:
+    if "classification" not in parameters:
         return 0
-    parameter = output.parameters["classification"]
-    if parameter.WhichOneof("parameter_choice") not in ("int64_param", "uint64_param"):
-        raise InvalidInputError(f"{output.name}: classification has to be a whole number")
-    classes: int = getattr(parameter, parameter.WhichOneof("parameter_choice"))
-    if classes < 1:
-        raise InvalidInputError(f"{output.name}: classification has to be at least 1")
-    if dtype == "bytes":
-        raise InvalidInputError(f"{output.name}: only probabilities can be classified")
+    parameter = parameters["classification"]
+    kind = parameter.WhichOneof("parameter_choice")
+    classes: int = getattr(parameter, kind) if kind in ("int64_param", "uint64_param") else -1
+    if classes < 0:
+        raise InvalidInputError("the parameter classification has to be a number of classes")
     return classes
-
-
-def _ranked(probabilities: Probabilities, model: ServedModel, classes: int) -> list[bytes]:
-    """The best classes of each row as `probability:id:label`."""
-    # Stable, so that equal probabilities come in the order of their ids.
-    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :classes]
-    return [
-        f"{row[index]:f}:{index}:{model.labels[index]}".encode()
-        for row, indices in zip(probabilities.tolist(), best.tolist(), strict=True)
-        for index in indices
-    ]
 
 
 def _refuse_shared_memory(tensor: Any) -> None:

@@ -36,7 +36,7 @@ async def test_server_and_models_say_what_they_are(ask: Ask, running: Any) -> No
     for given in ("", version, running.iris.model.tag.partition(":")[2]):
         assert (await ask("ModelReady", message("inference.ModelReadyRequest")(name="iris", version=given))).ready
     iris = await ask("ModelMetadata", message("inference.ModelMetadataRequest")(name="iris"))
-    assert (iris.name, list(iris.versions), iris.platform) == ("iris", [version], "onnx_onnxruntime")
+    assert (iris.name, list(iris.versions), iris.platform) == ("iris", [version], "onnx_onnxv1")
     assert [(each.name, each.datatype, list(each.shape)) for each in iris.inputs] == [("features", "FP32", [-1, 4])]
     assert [(each.name, each.datatype, list(each.shape)) for each in iris.outputs] == [
         ("probabilities", "FP32", [-1, 3]),
@@ -193,11 +193,11 @@ async def test_bad_rows_are_refused(ask: Ask, name: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "shape", "text"),
     [
-        pytest.param(b"\x05\0\0\0abc", [1], "end inside an element", id="an element is cut off"),
-        pytest.param(b"\x05\0", [1], "end inside an element", id="a length is cut off"),
-        pytest.param(b"\xff\xff\xff\xff", [1], "end inside an element", id="4 GB"),
-        pytest.param(b"\0\0\0\0" * 3, [2], "do not have 2 elements", id="more than the shape"),
-        pytest.param(b"\0\0\0\0" * 3, [4], "do not have 4 elements", id="fewer than the shape"),
+        pytest.param(b"\x05\0\0\0abc", [1], "is cut off", id="an element is cut off"),
+        pytest.param(b"\x05\0", [1], "is cut off", id="a length is cut off"),
+        pytest.param(b"\xff\xff\xff\xff", [1], "is cut off", id="4 GB"),
+        pytest.param(b"\0\0\0\0" * 3, [2], "the shape has 2 elements", id="more than the shape"),
+        pytest.param(b"\0\0\0\0" * 3, [4], "the shape has 4 elements", id="fewer than the shape"),
         pytest.param(b"\0\0\0\0" * 100_000, [100_000], "the shape [100000] is not", id="100,000 empty ones"),
         pytest.param(b"\0\0\0\0", [1], "there is no image: it is empty", id="empty"),
         pytest.param(b"\x03\0\0\0\x00\x01\x02", [1], "is not an image", id="no image"),

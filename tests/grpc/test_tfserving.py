@@ -129,6 +129,11 @@ async def test_examples_are_classified(ask: Ask, running: Any) -> None:
         pytest.param(ClassificationRequest(model_spec={"name": "iris"}), "example_list is required", id="no input"),
         pytest.param(classify(example({"x": [1.0]})), "examples[0]: unknown feature", id="unknown"),
         pytest.param(classify(example({COLUMNS[0]: [1.0]})), "sepal width (cm) is missing", id="missing"),
+        pytest.param(
+            classify(example({"features": [1.0] * 4}), context=example({"features": [1.0] * 4})),
+            "a feature of the context is in the example too",
+            id="twice",
+        ),
         pytest.param(classify(example({"features": [1.0]})), "has 1 values, not 4", id="too few"),
         pytest.param(classify(example({"features": [1, 2, 3, 4]})), "is not a float_list", id="integers"),
         pytest.param(
