@@ -51,10 +51,11 @@ class GivenServer:
 
 
 class PrivateServer:
-    """A server of the tests' own. What it has committed outlives `kill`."""
+    """A server of the tests' own. What it has committed outlives `kill`; a crash of the machine only when `durable`."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, durable: bool) -> None:
         self.directory = directory
+        self.durable = durable
         self.port = free_port()
         self.log = directory / "log.txt"
         self.url = ""
@@ -133,13 +134,12 @@ class PrivateServer:
 class PrivatePostgres(PrivateServer):
     stop_signal = signal.SIGINT  # "fast": does not wait for its clients
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, *, durable: bool) -> None:
+        super().__init__(directory, durable=durable)
         self.url = f"postgresql+psycopg://tests@127.0.0.1:{self.port}/postgres"
 
     def prepare(self) -> None:
         self.own(self.directory)
-        # Without fsync the data directory is made in half the time; the server runs with it.
         self.run(
             _postgres_program("initdb") or "initdb",
             *("--pgdata", "data", "--username", "tests", "--auth", "trust", "--encoding", "UTF8"),
@@ -147,15 +147,16 @@ class PrivatePostgres(PrivateServer):
         )
 
     def command(self) -> list[str]:
-        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "on"}
+        options = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": ""}
+        options |= {} if self.durable else {"fsync": "off", "full_page_writes": "off"}
         options |= {"max_connections": 50, "shared_buffers": "64MB"}
         settings = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
         return [_postgres_program("postgres") or "postgres", "-D", "data", *settings]
 
 
 class PrivateMariaDb(PrivateServer):
-    def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+    def __init__(self, directory: Path, *, durable: bool) -> None:
+        super().__init__(directory, durable=durable)
         self.url = f"mysql+pymysql://tests@127.0.0.1:{self.port}/mysql"
 
     def prepare(self) -> None:
@@ -180,6 +181,7 @@ class PrivateMariaDb(PrivateServer):
             *("--no-defaults", f"--datadir={self.directory}/data", f"--socket={self.directory}/socket"),
             *("--bind-address=127.0.0.1", f"--port={self.port}", f"--pid-file={self.directory}/pid"),
             *("--skip-name-resolve", f"--init-file={self.directory}/user.sql"),
+            *([] if self.durable else ["--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync"]),
         ]
 
 
@@ -195,8 +197,11 @@ def _skip(reason: str) -> NoReturn:
 
 
 @contextmanager
-def private_server(kind: str) -> Iterator[PrivateServer]:
-    """A new server of `kind`, "postgres" or "mariadb"; skips the test where its programs are not installed."""
+def private_server(kind: str, *, durable: bool = False) -> Iterator[PrivateServer]:
+    """A new server of `kind`, "postgres" or "mariadb"; skips the test where its programs are not installed.
+
+    It does not wait for the disk unless it is to be `durable`: tests kill servers, not machines.
+    """
     if kind == "postgres" and not (_postgres_program("postgres") and _postgres_program("initdb")):
         _skip("no postgres and initdb on PATH")
     if kind == "mariadb" and not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
@@ -206,16 +211,16 @@ def private_server(kind: str) -> Iterator[PrivateServer]:
         Path(directory).chmod(0o755)
         place = Path(directory) / "server"
         place.mkdir()
-        server = _started(kind, place)
+        server = _started(kind, place, durable=durable)
         try:
             yield server
         finally:
             server.stop()
 
 
-def _started(kind: str, directory: Path) -> PrivateServer:
+def _started(kind: str, directory: Path, *, durable: bool) -> PrivateServer:
     make = PrivatePostgres if kind == "postgres" else PrivateMariaDb
-    server = make(directory)
+    server = make(directory, durable=durable)
     server.prepare()
     for attempt in range(STARTS):
         try:
@@ -224,7 +229,7 @@ def _started(kind: str, directory: Path) -> PrivateServer:
         except AssertionError:  # somebody else may have taken the port meanwhile
             if attempt == STARTS - 1:
                 raise
-            server = make(directory)
+            server = make(directory, durable=durable)
     return server
 
 

@@ -35,6 +35,7 @@ COLUMNS = (
     "updated_at",
 )
 _JSON = ("values", "prediction")
+_decode = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class _Writer(Protocol):
@@ -121,11 +122,18 @@ class _JsonLines:
     def write(self, rows: Sequence[Sequence[Any]]) -> None:
         encode = msgspec.json.encode
         for row in rows:
-            fields = {
-                name: msgspec.Raw(value.encode()) if name in _JSON and value is not None else value
-                for name, value in zip(COLUMNS, row, strict=True)
-            }
+            fields = {name: _json(value) if name in _JSON else value for name, value in zip(COLUMNS, row, strict=True)}
             self._output.write(encode(fields) + b"\n")
+
+
+def _json(text: str | None) -> msgspec.Raw | str | None:
+    """JSON as it is; what somebody put into a SQLite table that is none, such as NaN, as text."""
+    if text is None:
+        return None
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        return text
 
 
 class _Csv:

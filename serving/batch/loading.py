@@ -13,13 +13,13 @@ import msgspec
 from sqlalchemy import Connection
 
 from serving.batch.database import Database, Kind
+from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
 from serving.batch.reading import Line
 from serving.batch.validation import check_values
 from serving.errors import ConfigurationError
 
 _BATCH_ROWS = 10_000
-_MOST_CHARACTERS = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +79,9 @@ def insert_rows(connection: Connection, kind: Kind, rows: Sequence[tuple[str, st
     if kind == "postgresql":
         copy_rows(connection, 'items (model, "values")', rows)
     elif kind == "mysql":
-        escape = connection.connection.driver_connection.literal  # type: ignore[union-attr]
-        for statement in _statements(f"({escape(model)},{escape(values)})" for model, values in rows):
-            connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+        many_rows(connection, "INSERT INTO items (model, `values`) VALUES ", "(%s,%s)", rows)
     else:
         connection.exec_driver_sql('INSERT INTO items (model, "values") VALUES (?, ?)', list(rows))
-
-
-def _statements(rows: Iterable[str]) -> Iterator[str]:
-    part: list[str] = []
-    size = 0
-    for row in rows:
-        if part and size + len(row) > _MOST_CHARACTERS:
-            yield _insert(part)
-            part, size = [], 0
-        part.append(row)
-        size += len(row)
-    yield _insert(part)
-
-
-def _insert(rows: list[str]) -> str:
-    return "INSERT INTO items (model, `values`) VALUES " + ",".join(rows)  # noqa: S608 - escaped by the driver
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import chain
 
 from sqlalchemy import Connection
 
@@ -18,7 +18,7 @@ _TAIL = """ ON DUPLICATE KEY UPDATE
     prediction = VALUES(prediction), label = VALUES(label), model_tag = VALUES(model_tag), status = VALUES(status),
     error = VALUES(error), attempts = attempts + 1, updated_at = utc_timestamp(6)"""
 _MOST_CHARACTERS = 2_000_000
-"""Of a statement: below the smallest `max_allowed_packet` in use, 16 MiB, whatever the characters are."""
+"""In the values of a statement: below the smallest `max_allowed_packet` in use, 16 MiB, escaped and in UTF-8 too."""
 
 
 class MysqlChunks:
@@ -33,34 +33,31 @@ class MysqlChunks:
         return fetch(connection, selection("mysql", walk, after=after, rows=rows).with_for_update())
 
     def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
-        escape = connection.connection.driver_connection.literal  # type: ignore[union-attr]
-        for statement in _statements(_rows(escape, chunk.ids, predictions, tag)):
-            # Every value is in the statement already: a percent sign in one is none of a format's.
-            connection.execution_options(no_parameters=True).exec_driver_sql(statement)
+        columns = (chunk.ids, predictions.texts, predictions.labels, predictions.errors)
+        rows = [
+            (number, text, label, tag, "predicted" if error is None else "failed", error)
+            for number, text, label, error in zip(*columns, strict=True)
+        ]
+        many_rows(connection, _HEAD, "(%s,'','0',%s,%s,%s,%s,%s)", rows, tail=_TAIL)
         failed = sum(error is not None for error in predictions.errors)
-        return Written(len(chunk.ids) - failed, failed)
+        return Written(len(rows) - failed, failed)
 
 
-def _rows(escape: Any, ids: Sequence[int], predictions: Predictions, tag: str | None) -> Iterator[str]:
-    tag_literal = escape(tag)
-    literals: dict[str | None, str] = {}  # there are few labels
-    for number, text, label, error in zip(ids, predictions.texts, predictions.labels, predictions.errors, strict=True):
-        if error is not None:
-            yield f"({number},'','0',NULL,NULL,{tag_literal},'failed',{escape(error)})"
-            continue
-        label_literal = literals.get(label)
-        if label_literal is None:
-            label_literal = literals[label] = escape(label)
-        yield f"({number},'','0',{escape(text)},{label_literal},{tag_literal},'predicted',NULL)"
+def many_rows(
+    connection: Connection, head: str, row: str, rows: Sequence[Sequence[str | int | None]], *, tail: str = ""
+) -> None:
+    """Statements with as many rows as fit in a packet. The driver puts the values in, since it knows how to escape."""
+    for part in _parts(rows):
+        values = tuple(chain.from_iterable(part))
+        connection.exec_driver_sql(head + ",".join([row] * len(part)) + tail, values)
 
 
-def _statements(rows: Iterator[str]) -> Iterator[str]:
-    part: list[str] = []
-    size = 0
-    for row in rows:
-        if part and size + len(row) > _MOST_CHARACTERS:
-            yield _HEAD + ",".join(part) + _TAIL
-            part, size = [], 0
-        part.append(row)
-        size += len(row) + 1
-    yield _HEAD + ",".join(part) + _TAIL
+def _parts(rows: Sequence[Sequence[str | int | None]]) -> Iterator[Sequence[Sequence[str | int | None]]]:
+    start = size = 0
+    for index, row in enumerate(rows):
+        length = sum(len(value) for value in row if isinstance(value, str))
+        if size + length > _MOST_CHARACTERS and index > start:
+            yield rows[start:index]
+            start, size = index, 0
+        size += length
+    yield rows[start:]

@@ -74,7 +74,7 @@ def counts(database: Database, run_id: int) -> tuple[int, int, int]:
     """Claimed, succeeded and failed rows of a run, as they were committed."""
     with database.read() as connection:
         found = connection.execute(select(Run.claimed, Run.succeeded, Run.failed).where(Run.id == run_id)).one()
-    return found.tuple()
+    return found.claimed, found.succeeded, found.failed
 
 
 def unpredicted(database: Database, scope: Scope) -> int:

@@ -82,6 +82,6 @@ def _bar(console: Any) -> Progress:
 
 def summarise(summary: dict[str, Any], text: str) -> None:
     """What came of it: `text` for people on a terminal, else one line of JSON."""
-    from serving.commands.text import dumps
+    import msgspec  # has times too
 
-    click.echo(text if sys.stdout.isatty() else dumps(summary))
+    click.echo(text if sys.stdout.isatty() else msgspec.json.encode(summary).decode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,29 +17,22 @@ from serving.batch.tables import Base
 from serving.errors import ConfigurationError
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    opened = Database(database_url)
-    yield opened
-    opened.close()
-
-
-def test_migrations_make_the_tables_that_the_models_say(database: Database) -> None:
-    assert migrate(database) == (None, head())
-    with database.read() as connection:
+def test_migrations_make_the_tables_that_the_models_say(empty_database: Database) -> None:
+    assert migrate(empty_database) == (None, head())
+    with empty_database.read() as connection:
         options = {"version_table": VERSION_TABLE, "compare_type": same_type}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
-    require_tables(database)
+    require_tables(empty_database)
 
 
-def test_migrating_again_changes_nothing(database: Database) -> None:
-    migrate(database)
-    assert migrate(database) == (head(), head())
+def test_migrating_again_changes_nothing(empty_database: Database) -> None:
+    migrate(empty_database)
+    assert migrate(empty_database) == (head(), head())
 
 
-def test_several_may_migrate_at_once(database: Database) -> None:
-    others = [Database(database.url.render_as_string(hide_password=False)) for _ in range(3)]
+def test_several_may_migrate_at_once(empty_database: Database) -> None:
+    others = [Database(empty_database.url.render_as_string(hide_password=False)) for _ in range(3)]
     with ThreadPoolExecutor(3) as threads:
         found = list(threads.map(migrate, others))
     assert sorted(found, key=str) == sorted([(None, head()), (head(), head()), (head(), head())], key=str)
@@ -48,24 +40,24 @@ def test_several_may_migrate_at_once(database: Database) -> None:
         other.close()
 
 
-def test_the_way_back_leaves_nothing(database: Database) -> None:
-    migrate(database)
-    with database.write() as connection:
+def test_the_way_back_leaves_nothing(empty_database: Database) -> None:
+    migrate(empty_database)
+    with empty_database.write() as connection:
         command.downgrade(config(connection), "base")
-    with database.read() as connection:
+    with empty_database.read() as connection:
         assert inspect(connection).get_table_names() == [VERSION_TABLE]
 
 
-def test_without_tables_the_command_is_named(database: Database) -> None:
+def test_without_tables_the_command_is_named(empty_database: Database) -> None:
     with pytest.raises(ConfigurationError, match="serving batch init"):
-        require_tables(database)
+        require_tables(empty_database)
 
 
-def test_tables_of_a_newer_version_are_left_alone(database: Database) -> None:
-    migrate(database)
-    with database.write() as connection:
+def test_tables_of_a_newer_version_are_left_alone(empty_database: Database) -> None:
+    migrate(empty_database)
+    with empty_database.write() as connection:
         connection.execute(text("UPDATE batch_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="newer"):
-        require_tables(database)
+        require_tables(empty_database)
     with pytest.raises(ConfigurationError, match="newer"):
-        migrate(database)
+        migrate(empty_database)
