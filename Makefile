@@ -111,14 +111,14 @@ bench-peers: install  ## make the environments of the servers that bench compare
 			{ rm -rf .build/peers/$$peer; echo "left out: $$peer cannot be installed here" >&2; }; \
 	done
 
-# With the service's versions, except that MLServer wants an older FastAPI: with the service's engine there.
+# With the service's versions, except that MLServer wants an older FastAPI and KServe an older psutil: with its engine there.
 .PHONY: lock-peers
 lock-peers: install  ## resolve the peers anew
 	@mkdir -p .build/peers
 	@grep -E '^(numpy|onnxruntime)==' requirements/dev.lock | sed 's/ \\$$//' > .build/peers/engine.lock
 	@for peer in $(PEERS); do \
 		constraints=requirements/dev.lock; \
-		test $$peer = mlserver && constraints=.build/peers/engine.lock; \
+		case $$peer in mlserver|kserve) constraints=.build/peers/engine.lock;; esac; \
 		$(COMPILE_COMMAND) --custom-compile-command 'make lock-peers' --constraints $$constraints \
 			benchmarks/peers/$$peer.in --output-file benchmarks/peers/$$peer.lock || exit 1; \
 	done
@@ -134,6 +134,10 @@ bench-overload: models  ## offer ten times the sustainable load for a minute; ta
 bench-jobs: models  ## measure jobs in SQLite and in Redis; takes about five minutes
 	$(BIN)/python -m benchmarks jobs
 
+.PHONY: bench-batch
+bench-batch: models  ## measure rows in sets, in each kind of database and in files; takes about half an hour
+	$(BIN)/python -m benchmarks batch
+
 # Passwords that nobody has to think of, readable by nobody else; whoever has a file of their own keeps it.
 deploy/.env:
 	@umask 077; for name in REDIS MARIADB GRAFANA; do echo "$${name}_PASSWORD=$$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')"; done > $@
@@ -142,6 +146,10 @@ deploy/.env:
 compose: deploy/.env  ## start the image MODEL_SERVING_VERSION with Redis, MariaDB, Prometheus and Grafana (docker compose)
 	@test -n "$(MODEL_SERVING_VERSION)" || { echo 'MODEL_SERVING_VERSION= is missing: the version that make image has made' >&2; exit 2; }
 	MODEL_SERVING_VERSION=$(MODEL_SERVING_VERSION) docker compose --file deploy/compose.yaml up --detach --wait
+
+.PHONY: bench-protocols
+bench-protocols: models bench-peers  ## measure each protocol beside other servers that speak it; takes ten minutes
+	$(BIN)/python -m benchmarks protocols
 
 clean:  ## remove the environment and caches (the model store stays)
 	rm -rf $(VENV) .build .pytest_cache .mypy_cache .ruff_cache .hypothesis

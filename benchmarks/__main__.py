@@ -16,7 +16,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from benchmarks import batching, inception_v3, iris, jobs, overload
+from benchmarks import batch, batching, inception_v3, iris, jobs, overload, protocols
 from benchmarks.environments import directories
 from benchmarks.generators import KNOWN, find_generator
 from benchmarks.load import LoadError
@@ -26,9 +26,10 @@ from benchmarks.results import ResultsError, Section, write_section
 from benchmarks.server import ROOT, ServerError
 from serving.errors import ServingError
 
-BENCHMARKS = {module.NAME: module for module in (iris, inception_v3, batching, overload, jobs)}
-ON_REQUEST = frozenset({overload.NAME, jobs.NAME})
-"""What runs only when it is named: no peer is measured beside it. `make bench-overload`, `make bench-jobs`."""
+BENCHMARKS = {module.NAME: module for module in (iris, inception_v3, batching, overload, jobs, batch, protocols)}
+ON_REQUEST = frozenset({overload.NAME, jobs.NAME, batch.NAME, protocols.NAME})
+"""What runs only when it is named: `make bench-overload`, `make bench-jobs`, `make bench-batch`,
+`make bench-protocols`."""
 RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 
@@ -54,16 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rounds=given.rounds,
                 seconds=given.seconds,
                 only=given.only,
+                rows=given.rows,
             )
             section = BENCHMARKS[name].run(options)
             failed |= bool(section.failures)
             _show(console, section, circumstances)
-            output = given.output or (None if given.only else RESULTS)
+            output = given.output or (None if given.only or given.rows else RESULTS)
             if output is not None:
                 write_section(output, section, circumstances)
                 errors.print(f"saved in {output}")
             else:
-                errors.print("not saved: a part of the servers does not replace the results of all; see --output")
+                errors.print("not saved: a part does not replace the results of all; see --output")
     except (ServerError, ServingError, LoadError, ResultsError) as error:
         errors.print(f"error: {error}")
         return 2
@@ -100,6 +102,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=_positive(int), default=3, help="rounds to take the median of (3)")
     parser.add_argument("--seconds", type=_positive(float), help="seconds of each load (the benchmark's own)")
+    parser.add_argument(
+        "--rows", type=_rows, metavar="N", help="rows of batch in a database (1,000,000); ten times in files"
+    )
     parser.add_argument("--only", type=_names, default=frozenset(), metavar="NAME,...", help="these servers only")
     parser.add_argument("--output", type=Path, metavar="FILE", help="results file (benchmarks/RESULTS.md)")
     parser.add_argument("--generator", choices=list(KNOWN), help="load generator (the first that is installed)")
@@ -114,6 +119,12 @@ def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
         return value
 
     return number
+
+
+def _rows(text: str) -> int:
+    if not 10 <= (value := int(text)) <= 100_000_000:
+        raise argparse.ArgumentTypeError("must be 10 or more")
+    return value
 
 
 def _names(text: str) -> frozenset[str]:

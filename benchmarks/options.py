@@ -19,6 +19,8 @@ class Options:
     rounds: int = 3
     seconds: float | None = None
     only: frozenset[str] = frozenset()
+    rows: int | None = None
+    """Of the batch benchmark, where it is not to be run in full."""
 
     def wants(self, name: str) -> bool:
         return not self.only or name in self.only

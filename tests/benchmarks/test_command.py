@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import batching, inception_v3, iris, jobs, machine, overload
+from benchmarks import batch, batching, inception_v3, iris, jobs, machine, overload
 from benchmarks.batching_contenders import image_contenders, iris_contenders
 from benchmarks.contenders import iris_variants, peers
 from benchmarks.generators import find_generator
@@ -29,7 +29,7 @@ def runs(monkeypatch, tmp_path):
 
     monkeypatch.setattr(command.signal, "signal", lambda *_: None)
     monkeypatch.setattr(command, "RESULTS", tmp_path / "RESULTS.md")
-    for module in (iris, inception_v3, batching, overload, jobs):
+    for module in (iris, inception_v3, batching, overload, jobs, batch):
         monkeypatch.setattr(module, "run", fake(module.NAME))
     return seen
 
@@ -56,6 +56,17 @@ def test_overload_and_jobs_run_when_they_are_named_only(runs):
     runs["options"].clear()
     assert command.main(["--only", "jobs_redis", "--generator", "asyncio"]) == 0
     assert list(runs["options"]) == ["jobs"]
+    runs["options"].clear()
+    assert command.main(["--only", "batch_files", "--generator", "asyncio"]) == 0
+    assert list(runs["options"]) == ["batch"]
+
+
+def test_fewer_rows_do_not_replace_the_results(runs, tmp_path: Path):
+    assert command.main(["batch", "--rows", "1000", "--generator", "asyncio"]) == 0
+    assert runs["options"]["batch"].rows == 1000
+    assert not (tmp_path / "RESULTS.md").exists()
+    assert command.main(["batch", "--generator", "asyncio"]) == 0
+    assert "<!-- begin batch -->" in (tmp_path / "RESULTS.md").read_text()
 
 
 def test_failures_make_the_exit_code(runs):
@@ -72,7 +83,9 @@ def test_some_servers_run_their_benchmark_only_and_do_not_replace_the_results(ru
     assert "<!-- begin iris -->" in output.read_text()
 
 
-@pytest.mark.parametrize("arguments", [["nonsense"], ["--only", "nobody"], ["--rounds", "0"], ["--seconds", "nan"]])
+@pytest.mark.parametrize(
+    "arguments", [["nonsense"], ["--only", "nobody"], ["--rounds", "0"], ["--seconds", "nan"], ["--rows", "1"]]
+)
 def test_bad_arguments_are_refused(runs, arguments):
     with pytest.raises(SystemExit) as refused:
         command.main(arguments)
