@@ -18,7 +18,9 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from serving.errors import ModelError
+from serving.imported import imported_model
 from serving.locked import locked_versions
+from serving.model_source import prepare_models
 from serving.models import check_versions, open_model
 from serving.settings import Settings, get_settings
 
@@ -54,6 +56,18 @@ def restart_processes_in_containers() -> None:
     bentoml.serving.running_inside_container.cache_clear()
 
 
+def import_models() -> None:
+    """Import the models of `models.source`, for every process of a server. Call it in the supervisor.
+
+    Raises:
+        BentoMLException: they cannot be served; `bentoml serve` prints the message and ends.
+    """
+    try:
+        prepare_models(get_settings())
+    except ModelError as error:
+        raise BentoMLException(str(error)) from error
+
+
 class LocalModel(BentoModel):
     """A model that has to be in the store of this machine.
 
@@ -66,10 +80,14 @@ class LocalModel(BentoModel):
         Raises:
             BentoMLException: it is missing or cannot be served; `bentoml serve` prints the message and ends.
         """
+        import_models()
         try:
-            check_versions(open_model(str(self.tag)), strict=get_settings().serving.strict_versions)
+            model = open_model(str(self.tag))
+            check_versions(model, strict=get_settings().serving.strict_versions)
         except ModelError as error:
             raise BentoMLException(str(error)) from error
+        if imported_model(self.tag.name):
+            return bentoml.Model.from_path(model.path)
         return super().resolve(*args, **kwargs)
 
     def to_info(self, alias: str | None = None) -> BentoModelInfo:

@@ -23,6 +23,7 @@ from pydantic_settings import (
 from serving.sections.batch import BatchSettings
 from serving.sections.grpc import GrpcSettings
 from serving.sections.jobs import JobsSettings
+from serving.sections.model_source import ModelsSettings
 from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.sections.observability import LoggingSettings, MetricsSettings, TracingSettings
 from serving.sections.protocols import ProtocolsSettings
@@ -46,6 +47,7 @@ class Settings(BaseSettings):
 
     serving: ServingSettings = Field(default_factory=ServingSettings)
     api: ApiSettings = Field(default_factory=ApiSettings)
+    models: ModelsSettings = Field(default_factory=ModelsSettings)
     iris: IrisSettings = Field(default_factory=IrisSettings)
     inception_v3: InceptionV3Settings = Field(default_factory=InceptionV3Settings)
     protocols: ProtocolsSettings = Field(default_factory=ProtocolsSettings)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
+from serving.model_source import prepare_models
 from serving.models import check_versions, open_model
 from serving.settings import Settings
 
@@ -37,6 +38,7 @@ class Predictor(Protocol):
 def _iris(settings: Settings) -> Predictor:
     from serving.batch.iris import IrisPredictor
 
+    prepare_models(settings)
     model = open_model(settings.iris.tag)
     check_versions(model, strict=settings.serving.strict_versions)
     return IrisPredictor(model, threads=settings.iris.threads)
@@ -48,6 +50,7 @@ def _inception_v3(settings: Settings) -> Predictor:
     from serving.engines import open_inception_v3
 
     section = settings.inception_v3
+    prepare_models(settings)
     model = open_model(section.tag)
     check_versions(model, strict=settings.serving.strict_versions)
     engine = open_inception_v3(

@@ -41,8 +41,11 @@ def inventory(sides: tuple[str, str] | None, as_json: bool) -> int:
 def _print(*, as_json: bool) -> int:
     from serving.configuration import read_settings
     from serving.inventory import take_inventory
+    from serving.model_source import prepare_models
 
-    taken = take_inventory(read_settings())
+    settings = read_settings()
+    prepare_models(settings)
+    taken = take_inventory(settings)
     click.echo(taken.model_dump_json(indent=2) if as_json else "\n".join(_lines(taken)))
     return DONE
 

@@ -118,9 +118,11 @@ def score_files(  # noqa: PLR0917 - click passes options by name
 
 def _model() -> StoredModel:
     from serving.configuration import read_settings
+    from serving.model_source import prepare_models
     from serving.models import check_versions, open_model
 
     settings = read_settings()
+    prepare_models(settings)
     model = open_model(settings.iris.tag)
     check_versions(model, strict=settings.serving.strict_versions)
     return model

@@ -38,9 +38,10 @@ def worker(models: tuple[str, ...], concurrency: int, port: int | None) -> int:
     from serving.errors import ConfigurationError, ModelError
 
     try:
-        read_settings()
         from serving.jobs.supervisor import supervise
+        from serving.model_source import prepare_models
 
+        prepare_models(read_settings())
         return supervise(models=list(dict.fromkeys(models)), concurrency=concurrency, port=port)
     except (ConfigurationError, ModelError) as error:
         raise Failure(FAILED, str(error)) from error

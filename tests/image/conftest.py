@@ -1,4 +1,4 @@
-"""The tests of the real image need a container engine and minutes: `make image-test` runs them, `make test` does not."""
+"""The tests of the real image need a container engine and minutes: only `make image-test` runs them."""
 
 from __future__ import annotations
 
