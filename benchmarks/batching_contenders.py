@@ -47,8 +47,8 @@ def iris_contenders(model: Path) -> list[Contender]:
     return [
         *(Contender(server, same) for server in peers(model) if server.name in WITHOUT_BATCHING),
         Contender(_litserve(environment), same),
-        Contender(_mlserver("mlserver", "MLServer, in-process", environment), v2),
-        Contender(_mlserver("mlserver_batching", "MLServer, adaptive batching 32 / 5 ms", environment, batch=32), v2),
+        Contender(mlserver("mlserver", "MLServer, in-process", environment), v2),
+        Contender(mlserver("mlserver_batching", "MLServer, adaptive batching 32 / 5 ms", environment, batch=32), v2),
         Contender(_ray_serve(environment), same),
         Contender(_stock("stock_batchable", f"{batchable}:StockBatchable", environment), bare),
         Contender(_stock("stock_composed", f"{batchable}:StockComposed", environment), same),
@@ -108,7 +108,7 @@ def _litserve(environment: dict[str, str]) -> Server:
     )
 
 
-def _mlserver(name: str, title: str, environment: dict[str, str], batch: int = 0) -> Server:
+def mlserver(name: str, title: str, environment: dict[str, str], batch: int = 0) -> Server:
     """In one process, without an access log; its gRPC and metrics servers cannot be switched off."""
     settings = {
         "MLSERVER_HOST": HOST,
