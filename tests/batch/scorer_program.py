@@ -1,7 +1,7 @@
 """Scorers in processes of their own that start at once: a process with everything imported forks them.
 
-A line on standard input is the JSON of `{"url": …, "chunk_rows": …}`, with any field of a Plan; the answer is the line of
-the scorer's process id, and when it has ended one with `<process id> <exit status> <summary or error>`.
+A line on standard input is the JSON of `{"url": …, "chunk_rows": …}`, with any field of a Plan; the answer is the line
+of the scorer's process id, and when it has ended one with `<process id> <exit status> <summary or error>`.
 """
 
 from __future__ import annotations
