@@ -150,8 +150,8 @@ def test_every_option_is_in_a_table_and_no_other(program: str) -> None:
 
 
 def test_commands_of_serving_that_are_mentioned_exist() -> None:
-    mentioned = re.findall(r"(?:`|\.venv/bin/)(serving (?:jobs )?[a-z]+)(?: --| [A-Z]|`| )", readme.text())
-    assert set(mentioned) - {"serving jobs"} == set(programs.serving_commands())
+    mentioned = re.findall(r"(?:`|\.venv/bin/)(serving (?:jobs |batch )?[a-z-]+)(?: --| [A-Z]|`| )", readme.text())
+    assert set(mentioned) - {"serving jobs", "serving batch"} == set(programs.serving_commands())
 
 
 def test_links_lead_somewhere() -> None:
