@@ -11,7 +11,7 @@ from serving.jobs.job import Claimed, Job, JobError, NewJob, new_job_id
 from serving.jobs.store import JobStore
 
 MODEL = "model"
-LONG_SECONDS = 20
+LONG_SECONDS = 60
 BROKEN = JobError("internal_error", "the engine raised")
 
 

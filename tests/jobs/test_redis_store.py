@@ -540,13 +540,14 @@ async def test_what_happens_before_the_subscription_is_not_missed(
     store: RedisJobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_store, "RECHECK_SECONDS", 1000)
-    make, finished = store._link.channel, asyncio.Event()
+    make, subscribing, finished = store._link.channel, asyncio.Event(), asyncio.Event()
 
     def late() -> Any:
         channel = make()
         subscribe = channel.subscribe
 
         async def when_finished(*names: str) -> None:
+            subscribing.set()
             await finished.wait()
             await subscribe(*names)
 
@@ -557,7 +558,8 @@ async def test_what_happens_before_the_subscription_is_not_missed(
     await submit(store, id="one")
     lease = (await claim_one(store)).lease
     waiting = asyncio.create_task(store.wait("one", 1000))
-    await asyncio.sleep(0.05)
+    async with asyncio.timeout(LONG_SECONDS):
+        await subscribing.wait()
     await store.succeed(lease, b"1")
     assert not waiting.done()
     finished.set()
@@ -597,13 +599,18 @@ async def test_a_server_that_does_not_answer_is_unavailable() -> None:
         await store.close()
 
 
+async def _subscribed(redis: Redis) -> bool:
+    return any(one["cmd"] == "subscribe" for one in await redis.client_list())
+
+
 async def test_a_hundred_who_wait_share_one_connection(private_redis: StartRedis) -> None:
     server = private_redis()
     async with opened(server.url) as store, client(server.url) as redis:
         await submit(store, id="one")
         lease = (await claim_one(store)).lease
         waiting = [asyncio.create_task(store.wait("one", 1000)) for _ in range(100)]
-        await asyncio.sleep(0.3)
+        await until(lambda: _subscribed(redis))
+        await asyncio.sleep(0.3)  # for more, if there are more
         clients = await redis.client_list()
         assert sum(one["cmd"] == "subscribe" for one in clients) == 1
         assert len(clients) <= redis_link.CONNECTIONS + 2

@@ -49,7 +49,7 @@ def run(store: Any, **more: Any) -> None:
     async def scenario() -> None:
         upkeep = Upkeep(store, pause_seconds=0.001, **more)
         await upkeep.start()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await store.done.wait()
         await upkeep.stop()
         calls = store.calls

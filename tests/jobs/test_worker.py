@@ -312,11 +312,11 @@ async def test_the_watchdog_names_what_took_too_long(
 
 def test_the_watchdog_leaves_alone_what_is_quick() -> None:
     ended = threading.Event()
-    watchdog = Watchdog(0.05, end=ended.set, backstop=False)
+    watchdog = Watchdog(1.0, end=ended.set, backstop=False)
     watchdog.start()
-    for _ in range(5):
+    for _ in range(11):  # longer than the limit together, and each far from it
         with watchdog.watch(["quick"]):
-            time.sleep(0.02)
+            time.sleep(0.1)
     assert not ended.wait(0.1)
     watchdog.stop()
 
@@ -325,12 +325,12 @@ def test_the_watchdog_leaves_alone_what_is_quick() -> None:
 
 
 async def test_a_lease_outlasts_a_blocked_loop(store: JobStore, settings: Settings, start: Start) -> None:
-    short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"lease_seconds": 0.6})})
+    short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"lease_seconds": 2.0})})
     work = HeldWork(held=True)
     jobs = await submit(store, "a")
     await start(work, settings=short)
     await sure(lambda: work.running == 1)
-    time.sleep(1.5)  # noqa: ASYNC251 - the loop of the worker is this one
+    time.sleep(3.0)  # noqa: ASYNC251 - the loop of the worker is this one
     await store.maintain()
     assert await store.claim(MODEL, "thief", limit=1) == []
     work.release()
@@ -339,7 +339,11 @@ async def test_a_lease_outlasts_a_blocked_loop(store: JobStore, settings: Settin
 
 
 async def test_a_cancelled_job_is_not_begun_and_its_result_is_not_recorded(
-    store: JobStore, settings: Settings, start: Start, registry: CollectorRegistry
+    store: JobStore,
+    settings: Settings,
+    start: Start,
+    registry: CollectorRegistry,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     short = settings.model_copy(update={"jobs": settings.jobs.model_copy(update={"lease_seconds": 0.6})})
     work = HeldWork(max_batch_rows=1, held=True)
@@ -348,7 +352,8 @@ async def test_a_cancelled_job_is_not_begun_and_its_result_is_not_recorded(
     await sure(lambda: work.running == 1 and len(work.prepared) == 2)
     for job in jobs:
         await store.cancel(job.id)
-    await asyncio.sleep(0.5)  # longer than the pause between two renewals: the worker has been told
+    # With the next renewals the worker is told.
+    await sure(lambda: sum("does not hold any more" in record.getMessage() for record in caplog.records) == 2)
     work.release(2)
     await sure(
         lambda: registry.get_sample_value("serving_job_attempts_total", {"model": MODEL, "outcome": "lost"}) == 2
@@ -442,7 +447,7 @@ async def test_an_idle_worker_drains_at_once(start: Start) -> None:
     began = time.monotonic()
     worker.drain()
     assert await asyncio.wait_for(task, LONG_SECONDS)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20  # of the 25 that a drain may take
 
 
 async def test_after_the_grace_what_runs_is_given_back(store: JobStore, settings: Settings, start: Start) -> None:
