@@ -30,7 +30,9 @@ ROUNDS = [
 async def test_every_job_is_done_once_whoever_dies(scene: Scene, seed: int) -> None:
     print(f"seed {seed}")
     dice = random.Random(seed)
-    job_ids = [await scene.submit(Order(seconds=JOB_SECONDS)) for _ in range(JOBS)]
+    # One ends only after its worker has died, so that at least one kill hits a job.
+    victim = await scene.submit(Order(seconds=JOB_SECONDS, gate="never", gated_attempts=1))
+    job_ids = [victim, *[await scene.submit(Order(seconds=JOB_SECONDS)) for _ in range(JOBS - 1)]]
     for _ in range(WORKERS):
         scene.start_worker()
     finished: dict[str, Job] = {}
@@ -42,6 +44,7 @@ async def test_every_job_is_done_once_whoever_dies(scene: Scene, seed: int) -> N
         await asyncio.sleep(dice.uniform(0, JOB_SECONDS))
         await kill_one(scene, dice)
     assert len(finished) < JOBS, "everything was done before the last kill"
+    await kill_worker_of(scene, victim)
     jobs = await scene.finished(job_ids)
     for worker in scene.workers:
         if worker.alive:
@@ -66,6 +69,16 @@ async def kill_one(scene: Scene, dice: random.Random) -> None:
         return
     victim.kill()
     scene.start_worker()
+
+
+async def kill_worker_of(scene: Scene, job_id: str) -> None:
+    """The process that has begun the first attempt, unless it is dead."""
+    await scene.until_started(job_id)
+    pid = scene.lines("start", job_id)[0].pid
+    for worker in scene.workers:
+        process = worker.worker() if worker.alive else None
+        if process is not None and process.pid == pid:
+            worker.kill_worker()
 
 
 async def watch(scene: Scene, finished: dict[str, Job]) -> None:

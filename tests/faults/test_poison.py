@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 MAX_RETRIES = 2
 BATCH = 4
 # Another process and its imports; three seconds on a machine that does nothing else.
-BEHIND_SECONDS = 15.0
+BEHIND_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -75,6 +75,6 @@ async def test_a_job_that_hangs_is_ended_with_its_worker(hasty_scene: Scene) -> 
     assert failed.error is not None
     assert failed.error.code == "worker_died"
     assert failed.finished_at is not None
-    assert scene.measure("hang: ended after", failed.finished_at - starts[1].at) >= 0.9
+    assert scene.measure("hang: ended after", failed.finished_at - starts[1].at) >= 0.5
     assert worker.terminate() == 0
     await scene.check_once(jobs)
