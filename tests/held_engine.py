@@ -24,7 +24,7 @@ class HeldEngine:
     def __call__(self, rows: Rows) -> Rows:
         self._calls.append(rows)
         self._entered.release()
-        assert self._go.acquire(timeout=20)
+        assert self._go.acquire(timeout=60)
         return self._predict(rows)
 
     def release(self, calls: int = 1) -> None:
@@ -32,7 +32,7 @@ class HeldEngine:
 
     async def entered(self) -> None:
         """Wait until one more call has begun."""
-        assert await asyncio.to_thread(self._entered.acquire, timeout=20)
+        assert await asyncio.to_thread(self._entered.acquire, timeout=60)
 
     @property
     def calls(self) -> list[list[float]]:

@@ -292,10 +292,23 @@ async def test_waiting_ends_with_the_wait(client: httpx.AsyncClient, store: JobS
     assert time.monotonic() - started >= 0.19
 
 
-async def test_waiting_ends_before_the_time_limit(client: httpx.AsyncClient, store: JobStore) -> None:  # noqa: ARG001
+async def test_waiting_ends_before_the_time_limit(
+    client: httpx.AsyncClient, store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a second before, or a tenth of it when that is less."""
     job_id = await submitted(client)
-    answer = await client.get(f"/jobs/{job_id}?wait=20", headers={"X-Request-Timeout-Ms": "900"})
-    assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+    wait, waited = store.wait, []
+
+    async def at_once(job_id: str, seconds: float) -> Any:
+        waited.append(seconds)
+        return await wait(job_id, 0)
+
+    monkeypatch.setattr(store, "wait", at_once)
+    for limit in ("4000", "20000"):
+        answer = await client.get(f"/jobs/{job_id}?wait=20", headers={"X-Request-Timeout-Ms": limit})
+        assert (answer.status_code, answer.json()["status"]) == (200, "queued")
+    assert 0 < waited[0] <= 3.6
+    assert 3.6 < waited[1] <= 19.5
 
 
 @pytest.mark.parametrize("wait", ["30.01", "-1", "x", "nan", ""])
@@ -324,7 +337,7 @@ async def test_waiting_ends_when_the_client_leaves(app: Starlette, client: httpx
         task = asyncio.create_task(app(request, body, answer))
         await began.wait()
         body.gone.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await ended.wait()
             await task
 
@@ -334,7 +347,7 @@ async def test_waiting_ends_with_a_drain(client: httpx.AsyncClient, running: Any
     handler = running.jobs
     waiting = asyncio.create_task(client.get(f"/jobs/{job_id}?wait=25"))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not handler._waits:  # noqa: ASYNC110 - a set has no event
                 await asyncio.sleep(0.002)
             handler.drain()
