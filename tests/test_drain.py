@@ -39,7 +39,7 @@ def server() -> Iterator[Server]:
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 5))
+    asyncio.run(asyncio.wait_for(scenario(), 60))
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -164,7 +164,7 @@ def test_an_ignored_signal_stays_ignored() -> None:
 
 
 PARENT = """
-import subprocess, sys
+import os, subprocess, sys
 sleep = "import sys; sys.stdin.read()"
 others = [
     subprocess.Popen([sys.executable, "-c", sleep, "--service-name", name], stdin=subprocess.PIPE)
@@ -179,7 +179,7 @@ def ask():
 
 print(ask())
 others[0].kill()
-import time; time.sleep(0.2)
+os.waitid(os.P_PID, others[0].pid, os.WEXITED | os.WNOWAIT)
 print(ask())   # a zombie, until it is waited for
 others[0].wait()
 print(ask())
@@ -255,7 +255,7 @@ class Workers:
     def accepted(self) -> bool:
         """Whether a client can connect."""
         try:
-            socket.create_connection(self.listener.getsockname(), timeout=5).close()
+            socket.create_connection(self.listener.getsockname(), timeout=60).close()
         except ConnectionRefusedError:
             return False
         return True
@@ -306,7 +306,7 @@ def test_a_worker_that_replaces_one_that_drains_is_not_taken_for_it(workers: Wor
 
 def test_what_was_accepted_before_goes_on(workers: Workers) -> None:
     worker = workers.start()
-    with socket.create_connection(workers.listener.getsockname(), timeout=5) as client:
+    with socket.create_connection(workers.listener.getsockname(), timeout=60) as client:
         connection, _ = workers.listener.accept()
         assert workers.refuses(worker)
         with connection:

@@ -67,7 +67,7 @@ async def close(server: asyncio.Server) -> None:
     In this order: asyncio loses a connection that was accepted but not set up when its server closes
     (python/cpython#109564), and one whose task is cancelled before its first step.
     """
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await _turns()
         while others := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(others)

@@ -71,8 +71,8 @@ def test_a_submission_is_a_picture_of_the_size_that_is_stated():
 def test_the_private_redis_answers_and_is_gone_afterwards():
     with redis_server() as url:
         address = (urlsplit(url).hostname, urlsplit(url).port)
-        with socket.create_connection(address, timeout=5) as connection:
+        with socket.create_connection(address, timeout=60) as connection:
             connection.sendall(b"CONFIG GET appendonly\r\n")
             assert b"yes" in connection.recv(100)
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(address, timeout=5)
+        socket.create_connection(address, timeout=60)

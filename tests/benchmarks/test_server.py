@@ -44,7 +44,7 @@ def server(program: str = PROGRAM, path: str = "/predict", **more) -> Server:
 
 def gone(process: psutil.Process) -> bool:
     """Waits, because the kernel takes a moment; an orphan may stay a zombie where nobody reaps."""
-    for _ in range(500):
+    for _ in range(6000):
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
                 return True

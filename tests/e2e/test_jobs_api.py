@@ -157,7 +157,7 @@ def test_those_who_wait_hold_up_nobody(api: Server, client: httpx.Client) -> Non
 
     statuses, took = asyncio.run(crowd())
     assert set(statuses) == {200}
-    assert took < 10
+    assert took < 25
 
 
 def test_every_accepted_job_outlives_its_api_worker(api: Server, do: Do) -> None:
@@ -180,7 +180,7 @@ def test_every_accepted_job_outlives_its_api_worker(api: Server, do: Do) -> None
                     accepted.append(answer.json()["job_id"])
 
     def wait_for(condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < deadline, outcomes[-20:]
             time.sleep(0.01)
