@@ -56,7 +56,7 @@ _STORES = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
     "--ray",
     "address",
     metavar="ADDRESS",
-    help="Score on the Ray cluster at this address, such as ray://host:10001; `auto` is the one of this machine.",
+    help="Score on the Ray cluster at this address, such as head:6379, from one of its machines; `auto` finds it.",
 )
 @click.option(
     "--actors", type=click.IntRange(1), metavar="N", help="Engines in the Ray cluster; one per free CPU unless given."
