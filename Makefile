@@ -93,6 +93,7 @@ lock:  ## resolve the dependencies anew into requirements/
 	@test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv)
 	$(COMPILE) pyproject.toml --extra train --extra files --extra s3 --extra gcs --extra ray --extra dev --output-file requirements/dev.lock
 	$(COMPILE) pyproject.toml --constraints requirements/dev.lock --output-file requirements/serve.lock
+	$(COMPILE) pyproject.toml --extra s3 --constraints requirements/dev.lock --output-file requirements/s3.lock
 	$(COMPILE) pyproject.toml --extra openvino --constraints requirements/dev.lock --output-file requirements/openvino.lock
 	grep -E '^uv==' requirements/dev.lock | sed 's/ \\$$//' | \
 		$(COMPILE) - --output-file requirements/uv.lock

@@ -37,6 +37,12 @@ def test_what_openvino_adds_changes_nothing_else() -> None:
     assert openvino.keys() - serve.keys() == {"openvino", "openvino-telemetry"}
 
 
+def test_what_s3_adds_changes_nothing_else() -> None:
+    serve, with_s3 = versions("serve"), versions("s3")
+    assert serve.items() <= with_s3.items()
+    assert with_s3.keys() - serve.keys() == {"s3fs", "aiobotocore", "aioitertools", "botocore", "jmespath"}
+
+
 def test_what_both_locks_have_is_the_same_version() -> None:
     serve, dev = versions("serve"), versions("dev")
     assert {name: (serve[name], dev[name]) for name in serve.keys() & dev.keys() if serve[name] != dev[name]} == {}
@@ -49,7 +55,7 @@ def test_no_registry_host_is_written_down(file: Path) -> None:
     assert re.findall(r"(?i)https?:|index-url|find-links|trusted-host|://|@ *git\\b", text) == []
 
 
-@pytest.mark.parametrize("name", ["serve", "dev", "openvino", "uv"])
+@pytest.mark.parametrize("name", ["serve", "s3", "dev", "openvino", "uv"])
 def test_every_requirement_is_pinned_and_hashed(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.lock").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]

@@ -62,6 +62,7 @@ def test_nothing_else_is_in_it(built: Path) -> None:
             "bentofile.yaml",
             FILE,
             "requirements/serve.lock",
+            "requirements/s3.lock",
             "requirements/uv.lock",
         )
     }

@@ -26,7 +26,8 @@ NOT_RUN = {
         "must not change the environment that the tests run in"
     ),
     "SERVING__INCEPTION_V3__ENGINE=openvino make serve": "needs OpenVINO; tests/engines has its tests",
-    ".venv/bin/bentoml build": "copies every model into a Bento",
+    "make bento": "copies every model into a Bento; tests/deploy does it",
+    "make image": "needs a container engine; tests/image does it",
     ".venv/bin/bentoml serve model_serving:latest": "needs that Bento",
     "SERVING__TRACING__EXPORTER=otlp SERVING__TRACING__ENDPOINT=http://127.0.0.1:4318/v1/traces make serve": (
         "serves until it is stopped; tests/e2e does it with a collector"

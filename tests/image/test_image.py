@@ -7,6 +7,7 @@ memory. Figures are printed: `make image-test` shows them with `-rP`.
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -28,7 +29,9 @@ from tests.server import free_port
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 MOST_MEGABYTES = 350
 """Without the models, on the base above."""
-READY_SECONDS = 180
+READY_SECONDS = 300
+pytestmark = pytest.mark.timeout(1800)
+"""Packages are installed, and bytecode is compiled."""
 SECURED = ("--read-only", "--cap-drop=all", "--security-opt=no-new-privileges", "--network=host")
 ROW = {"data": [[5.1, 3.5, 1.4, 0.2]]}
 
@@ -44,7 +47,8 @@ def base() -> Iterator[str]:
             print(f"no registry: {error}")
             yield stand_in.make_base_image()
     finally:
-        remove_storage()
+        if os.environ.get("IMAGE_TEST") != "keep":
+            remove_storage()
 
 
 @pytest.fixture(scope="module")
