@@ -15,6 +15,7 @@ from serving.errors import InvalidInputError
 from serving.grpc.shapes import check_count, check_shape
 from serving.models import TensorSpec
 
+_LITTLE_ENDIAN: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "uint8": np.dtype("u1")}
 _LIST = {"float32": "fp32_contents", "uint8": "uint_contents", "bytes": "bytes_contents"}
 
 
@@ -37,14 +38,14 @@ def decode(tensor: Any, raw: bytes | None, spec: TensorSpec) -> Values:
         check_count(spec, len(tensor.contents.bytes_contents), count)
         return list(tensor.contents.bytes_contents)
     count = check_shape(spec, shape)
-    dtype = np.dtype(spec.dtype)
+    dtype = _LITTLE_ENDIAN[spec.dtype]
     if raw is None:
         values = getattr(tensor.contents, _LIST[spec.dtype])
         check_count(spec, len(values), count)
-        return _typed(spec.name, values, dtype).reshape(shape)
+        return _typed(spec.name, values, np.dtype(spec.dtype)).reshape(shape)
     if len(raw) != count * dtype.itemsize:
         raise InvalidInputError(f"{spec.name}: there are {len(raw)} bytes, the shape needs {count * dtype.itemsize}")
-    return np.frombuffer(raw, dtype.newbyteorder("<")).reshape(shape)
+    return np.frombuffer(raw, dtype).reshape(shape)
 
 
 def _typed(name: str, values: Sequence[float], dtype: np.dtype[Any]) -> NDArray[Any]:

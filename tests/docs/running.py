@@ -12,6 +12,8 @@ import pytest
 from tests.docs.normalised import normalised, same
 from tests.docs.readme import HOST, ROOT, Block
 
+GRPC_HOST = "localhost:8500"
+
 
 def make_workspace(directory: Path) -> Path:
     """A directory that looks like the root of the repository; what commands write there stays out of the real one."""
@@ -27,13 +29,15 @@ def link_environment(directory: Path) -> None:
     (directory / ".venv").symlink_to(sys.prefix)
 
 
-def run(block: Block, directory: Path, *, host: str, **environment: str) -> str:
+def run(block: Block, directory: Path, *, host: str, grpc: str = "", **environment: str) -> str:
     """Run a block with bash as it stands, with the test server in the place of `localhost:3000`; its output.
+
+    For commands that use gRPC, `grpc` is put in the place of `localhost:8500`.
 
     Fails when a command fails, or when the page shows another output.
     """
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.text.replace(HOST, host)],
+        ["bash", "-euo", "pipefail", "-c", block.text.replace(HOST, host).replace(GRPC_HOST, grpc or GRPC_HOST)],
         cwd=directory,
         env=os.environ | {"SERVING_URL": f"http://{host}"} | environment,
         capture_output=True,

@@ -45,7 +45,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(("page", "block"), TO_RUN, ids=_name)
 def test_a_command_prints_what_the_page_says(page: Path, block: readme.Block, workspace: Path, server: Server) -> None:
     assert "curl" not in block.text or block.output is not None, f"{page.name}, {block.name}: show the output"
-    run(block, workspace, host=f"127.0.0.1:{server.port}")
+    run(block, workspace, host=f"127.0.0.1:{server.port}", grpc=server.grpc_target)
 
 
 def commands(text: str) -> Iterator[list[str]]:
