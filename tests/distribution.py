@@ -92,8 +92,9 @@ class Filling:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
 
-    def pytest_sessionstart(self) -> None:
-        self._process = begin_to_fill()
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        if session.config.pluginmanager.hasplugin("dsession"):
+            self._process = begin_to_fill()
 
     def pytest_sessionfinish(self) -> None:
         if self._process is not None:
@@ -102,5 +103,4 @@ class Filling:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.hasplugin("dsession"):
-        config.pluginmanager.register(Filling())
+    config.pluginmanager.register(Filling())

@@ -33,7 +33,7 @@ _FILLED = HOME / "filled"
 def _lock() -> int:
     """Wait until nobody else fills the store; the lock is held until the descriptor is closed, by whoever has it."""
     HOME.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(HOME / "lock", os.O_RDWR | os.O_CREAT)
+    descriptor = os.open(HOME / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
 

@@ -104,7 +104,7 @@ def queued(metric: Metric) -> Callable[[str, int], Awaitable[None]]:
     """Waits until so many rows wait for a model."""
 
     async def wait(model: str, rows: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while metric("serving_queue_depth")[f'{{model="{model}"}}'] != rows:  # noqa: ASYNC110 - a gauge has no event
                 await asyncio.sleep(0.002)
 
