@@ -57,7 +57,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def picture(workspace: Path, server: Server) -> Path:
     """The image that the commands send, made as README makes it."""
     (block,) = (block for block in RUN if 'save("cat.jpg")' in block.text)
-    run(block, workspace, host=f"127.0.0.1:{server.port}")
+    run(block, workspace, host=f"127.0.0.1:{server.port}", grpc=server.grpc_target)
     return workspace / "cat.jpg"
 
 
@@ -71,7 +71,7 @@ def test_a_command_prints_what_readme_says(
     store = tmp_path_factory.getbasetemp() / "readme-store"
     store.mkdir(exist_ok=True)
     home = {"BENTOML_HOME": str(store)} if block.section == "Train" else {}
-    run(block, workspace, host=f"127.0.0.1:{server.port}", **home)
+    run(block, workspace, host=f"127.0.0.1:{server.port}", grpc=server.grpc_target, **home)
 
 
 def test_what_is_not_run_is_in_readme() -> None:
