@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,8 +59,15 @@ def test_a_runner_drains_after_the_service_it_is_told(monkeypatch: pytest.Monkey
     assert asked == ["model_serving"]
 
 
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Of the tests' own: what some descriptor is in this process depends on the tests before."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
 def test_an_api_worker_refuses_connections_on_the_socket_it_was_given(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, listener: socket.socket
 ) -> None:
     asked = []
 
@@ -68,21 +76,21 @@ def test_an_api_worker_refuses_connections_on_the_socket_it_was_given(
         return lambda: True
 
     monkeypatch.setattr("serving.process.refuse_connections", refuse)
-    monkeypatch.setattr("sys.argv", ["worker", "service", "--fd", "9", "--worker-id", "1"])
+    monkeypatch.setattr("sys.argv", ["worker", "service", "--fd", str(listener.fileno()), "--worker-id", "1"])
     # As if BentoML's supervisor had begun this process: a directory that is the server's own.
     notes = tmp_path / "serving_metrics" / "1"
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(notes))
     _start()
-    assert asked == [("model_serving", 9, notes)]
+    assert asked == [("model_serving", listener.fileno(), notes)]
 
 
-@pytest.mark.parametrize("arguments", [["pytest"], ["worker", "--fd", "9"]])
+@pytest.mark.parametrize("given", [False, True])
 def test_without_a_supervisor_there_is_nothing_to_refuse_on(
-    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+    monkeypatch: pytest.MonkeyPatch, listener: socket.socket, given: bool
 ) -> None:
     monkeypatch.setattr("serving.process.refuse_connections", lambda *_: pytest.fail("there is no socket"))
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr("sys.argv", arguments)
+    monkeypatch.setattr("sys.argv", ["worker", "--fd", str(listener.fileno())] if given else ["pytest"])
     assert _start().drain._refuse()
 
 
