@@ -27,9 +27,10 @@ class Iris(Model):
     async def predict(self, payload: InferRequest, *_: Any, **__: Any) -> InferResponse:
         rows = payload.inputs[0].as_numpy().astype(np.float32, copy=False)
         probabilities = self.iris.predict(rows)
+        binary = bool(payload.use_binary_outputs)
         output = InferOutput("prediction", list(probabilities.shape), "FP32")
-        output.set_data_from_numpy(probabilities, binary_data=bool(payload.use_binary_outputs))
-        return InferResponse(payload.id, "iris", [output])
+        output.set_data_from_numpy(probabilities, binary_data=binary)
+        return InferResponse(payload.id or "", "iris", [output], use_binary_outputs=binary)
 
 
 if __name__ == "__main__":
