@@ -65,10 +65,10 @@ def test_a_model_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     run(train, directory, host="")
     with serving(root=directory, **ALONE) as server:
         run(ask, directory, host=f"127.0.0.1:{server.port}")
-        wrong = httpx.post(f"{server.url}/wine/predict", json={"data": [[1.0]]})
+        wrong = httpx.post(f"{server.url}/wine/predict", json={"data": [[1.0]]}, timeout=60)
         assert (wrong.status_code, wrong.json()["error"]["code"]) == (400, "invalid_input")
-        assert 'serving_model_info{model="wine"' in httpx.get(f"{server.url}/metrics").text
-        assert "/wine/predict" in httpx.get(f"{server.url}/docs.json").json()["paths"]
+        assert 'serving_model_info{model="wine"' in httpx.get(f"{server.url}/metrics", timeout=60).text
+        assert "/wine/predict" in httpx.get(f"{server.url}/docs.json", timeout=60).json()["paths"]
         assert eventually(lambda: "/wine/predict status=200" in server.log())
         line = next(line for line in server.log().splitlines() if "/wine/predict status=200" in line)
     (shown,) = (block.text for block in readme.blocks() if block.section == "Observability" and block.kind == "text")

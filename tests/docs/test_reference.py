@@ -35,7 +35,7 @@ PROTOCOLS = readme.ROOT / "docs" / "protocols.md"
 
 @pytest.fixture(scope="module")
 def routes(server: Server) -> set[tuple[str, str]]:
-    paths = httpx.get(f"{server.url}/docs.json").json()["paths"]
+    paths = httpx.get(f"{server.url}/docs.json", timeout=60).json()["paths"]
     return {(method.upper(), path) for path, item in paths.items() for method in item} | DOCUMENTS
 
 
@@ -126,7 +126,7 @@ def test_variables_that_are_mentioned_exist() -> None:
 
 
 def test_every_metric_is_in_the_table_and_no_other(server: Server) -> None:
-    httpx.get(f"{server.url}/health")
+    httpx.get(f"{server.url}/health", timeout=60)
     exposed = {}
     for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=30).text):
         name = f"{family.name}_total" if family.type == "counter" else family.name

@@ -112,7 +112,7 @@ def test_any_worker_answers_for_any_job(api: Server) -> None:
     job_id = _fresh_post(api, "anywhere").json()["job_id"]
     assert len(api.workers("model_serving")) == 2
     for _ in range(20):
-        assert httpx.get(f"{api.url}/jobs/{job_id}").json()["status"] == "queued"
+        assert httpx.get(f"{api.url}/jobs/{job_id}", timeout=60).json()["status"] == "queued"
 
 
 def test_a_wait_ends_when_another_process_finishes_the_job(api: Server, client: httpx.Client, do: Do) -> None:

@@ -87,7 +87,7 @@ def test_a_worker_does_what_the_command_submits(api: Server, store: str, photo: 
         assert rows.returncode == 0, rows.stderr
         ended = command(api.url, "wait", "--timeout", "60", "--json", *ids)
         assert ended.returncode == 0, ended.stderr
-    expected = httpx.post(f"{api.url}/iris/predict", json={"data": ROWS}).json()
+    expected = httpx.post(f"{api.url}/iris/predict", json={"data": ROWS}, timeout=60).json()
     assert json.loads(rows.stdout)["result"] == expected
     expected = httpx.post(f"{api.url}/inception_v3/predict?top_k=2", files={"image": photo}, timeout=30).json()
     for line, job_id in zip(ended.stdout.splitlines(), ids, strict=True):

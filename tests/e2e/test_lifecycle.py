@@ -126,9 +126,11 @@ def refuses(server: Server) -> bool:
 
 
 def test_a_model_that_is_switched_off_has_no_routes_and_no_process(contained: Server) -> None:
-    assert httpx.get(f"{contained.url}/inception_v3/metadata").status_code == 404
+    assert httpx.get(f"{contained.url}/inception_v3/metadata", timeout=60).status_code == 404
     assert contained.workers("inception_v3_runner") == []
-    assert not [path for path in httpx.get(f"{contained.url}/docs.json").json()["paths"] if "inception" in path]
+    assert not [
+        path for path in httpx.get(f"{contained.url}/docs.json", timeout=60).json()["paths"] if "inception" in path
+    ]
 
 
 def test_a_killed_runner_is_a_503_until_it_is_back(contained: Server) -> None:
@@ -148,7 +150,7 @@ def test_a_killed_runner_is_a_503_until_it_is_back(contained: Server) -> None:
             assert int(response.headers["Retry-After"]) >= 1
             refused += 1
         # The route that needs no runner is not affected.
-        assert httpx.post(f"{server.url}/iris/predict", json=ROW).status_code == 200
+        assert httpx.post(f"{server.url}/iris/predict", json=ROW, timeout=60).status_code == 200
         time.sleep(0.05)
     assert response.status_code == 200
     assert refused >= 2, "it is told at once, not after waiting for the runner"
@@ -164,9 +166,9 @@ def test_two_servers_on_one_machine_do_not_touch_each_other(contained: Server) -
 
     before = requests(contained)
     for _ in range(5):
-        httpx.post(f"{contained.url}/iris/predict", json=ROW).raise_for_status()
+        httpx.post(f"{contained.url}/iris/predict", json=ROW, timeout=60).raise_for_status()
     with serving(**IRIS) as second:
-        httpx.post(f"{second.url}/iris/predict", json=ROW).raise_for_status()
+        httpx.post(f"{second.url}/iris/predict", json=ROW, timeout=60).raise_for_status()
         assert (requests(contained), requests(second)) == (before + 5, 1)
     assert requests(contained) == before + 5
 

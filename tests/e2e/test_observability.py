@@ -40,7 +40,7 @@ def eventually(condition: Callable[[], bool]) -> bool:
 
 
 def test_a_request_id_is_returned_and_logged(server: Server) -> None:
-    response = httpx.post(f"{server.url}/iris/predict", json=ROW, headers={"X-Request-ID": "order-66"})
+    response = httpx.post(f"{server.url}/iris/predict", json=ROW, headers={"X-Request-ID": "order-66"}, timeout=60)
     assert response.headers["X-Request-ID"] == "order-66"
     assert eventually(
         lambda: any(record["request_id"] == "order-66" for record in server.log_records("serving.prediction"))
@@ -53,7 +53,9 @@ def test_a_request_id_is_returned_and_logged(server: Server) -> None:
 
 
 def test_an_id_that_could_forge_a_log_line_is_replaced(server: Server) -> None:
-    response = httpx.post(f"{server.url}/iris/predict", json=ROW, headers={"X-Request-ID": "a b; status=200"})
+    response = httpx.post(
+        f"{server.url}/iris/predict", json=ROW, headers={"X-Request-ID": "a b; status=200"}, timeout=60
+    )
     assert re.fullmatch("[0-9a-f]{32}", response.headers["X-Request-ID"])
 
 
@@ -63,7 +65,7 @@ def test_requests_are_counted_once_whichever_worker_answers(server: Server) -> N
 
     def ask(_: int) -> None:
         # A connection of its own each time, so that both workers get some.
-        httpx.post(f"{server.url}/iris/predict/label", json=ROW).raise_for_status()
+        httpx.post(f"{server.url}/iris/predict/label", json=ROW, timeout=60).raise_for_status()
 
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(ask, range(100)))
@@ -74,14 +76,14 @@ def test_requests_are_counted_once_whichever_worker_answers(server: Server) -> N
 
 def test_batches_of_the_runner_are_seen_from_the_api(server: Server) -> None:
     before = total(server, "bentoml_service_adaptive_batch_size_sum", runner_name="iris_runner")
-    httpx.post(f"{server.url}/iris/predict/batched", json={"data": ROW["data"] * 7}).raise_for_status()
+    httpx.post(f"{server.url}/iris/predict/batched", json={"data": ROW["data"] * 7}, timeout=60).raise_for_status()
     assert total(server, "bentoml_service_adaptive_batch_size_sum", runner_name="iris_runner") == before + 7
 
 
 def test_unknown_paths_make_no_series(server: Server) -> None:
-    httpx.get(f"{server.url}/unknown")
+    httpx.get(f"{server.url}/unknown", timeout=60)
     series = len(samples(server))
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=60) as client:
         for number in range(200):
             assert client.get(f"/unknown/{number}").status_code == 404
     assert len(samples(server)) == series

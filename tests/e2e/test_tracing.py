@@ -43,7 +43,9 @@ def test_spans_of_api_and_runner_are_one_trace() -> None:
         ) as server:
             headers = {"traceparent": f"00-{TRACE_ID}-b7ad6b7169203331-01"}
             for route in ("/iris/predict", "/iris/predict/batched"):
-                response = httpx.post(server.url + route, json={"data": [[5.1, 3.5, 1.4, 0.2]]}, headers=headers)
+                response = httpx.post(
+                    server.url + route, json={"data": [[5.1, 3.5, 1.4, 0.2]]}, headers=headers, timeout=60
+                )
                 assert response.status_code == 200
             assert eventually(
                 lambda: (
