@@ -240,7 +240,9 @@ def test_images_carry_a_version(overlay: list[Document]) -> None:
     assert len(images) == 1, "one image in every role"
     name, _, version = images.pop().rpartition(":")
     assert name.rpartition("/")[2] == "model-serving"
-    assert re.fullmatch(r"\d+\.\d+\.\d+[\w.-]*", version)
+    # a tag of the repository or a commit, as `make image` has it, and nothing that was not committed
+    assert re.fullmatch(r"v?\d+\.\d+\.\d+[\w.-]*|[0-9a-f]{7,40}", version)
+    assert "dirty" not in version
 
 
 @pytest.mark.parametrize("name", ["production", "canary"])
