@@ -58,7 +58,7 @@ def make(predict: Callable[..., Any] = doubling, **options: Any) -> tuple[MicroB
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await scenario()
 
     asyncio.run(bounded())
@@ -283,7 +283,7 @@ def test_a_closed_batcher_finishes_and_accepts_nothing() -> None:
 
 def test_lingering_waits_for_company_unless_the_batch_is_full() -> None:
     async def scenario() -> None:
-        batcher, log = make(linger_seconds=0.05)
+        batcher, log = make(linger_seconds=0.5)
 
         async def later() -> np.ndarray[Any, Any]:
             await asyncio.sleep(0.01)

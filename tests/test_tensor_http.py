@@ -83,7 +83,7 @@ async def available(client: TensorClient) -> None:
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await scenario()
 
     asyncio.run(bounded())
@@ -210,7 +210,7 @@ def test_a_runner_that_is_behind_with_its_connections_is_not_away(tmp_path: Path
             client.available = True
             try:
                 await asyncio.sleep(0)
-                async with asyncio.timeout(30):
+                async with asyncio.timeout(60):
                     await asyncio.gather(*(client.submit(np.zeros((1, 4), np.float32)) for _ in range(4)))
             finally:
                 await client.close()

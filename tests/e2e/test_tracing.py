@@ -49,8 +49,9 @@ def test_spans_of_api_and_runner_are_one_trace() -> None:
                 assert response.status_code == 200
             assert eventually(
                 lambda: (
-                    {"model_serving", "iris_runner"} <= {service for service, _ in names}
-                    and any("/iris/predict" in name for _, name in names)
+                    # a copy is made at once: the collector may add to the set meanwhile
+                    {"model_serving", "iris_runner"} <= {service for service, _ in names.copy()}
+                    and any("/iris/predict" in name for _, name in names.copy())
                 )
             ), names
     finally:
