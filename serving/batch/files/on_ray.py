@@ -10,12 +10,14 @@ something to a Ray cluster can run code there anyway.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import ray
 import ray.data
 
@@ -43,7 +45,8 @@ class RayActors:
 
     def __call__(self, plan: Plan, *, tell: Tell) -> Iterator[Done]:
         try:
-            context = ray.init(self._address, log_to_driver=False)
+            # its warnings are shown; the bar is ours
+            context = ray.init(self._address, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError) as error:
             raise FilesError(f"there is no Ray cluster at {self._address}: {error}") from error
         try:
@@ -57,10 +60,12 @@ class RayActors:
     def _run(self, plan: Plan) -> Iterator[Done]:
         free = int(ray.available_resources().get("CPU", 0))
         actors = min(self._actors or max(1, free), len(plan.parts))
-        ray.data.DataContext.get_current().enable_progress_bars = False
+        settings = ray.data.DataContext.get_current()
+        settings.enable_progress_bars = settings.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.WARNING)
         parts = ray.data.from_items([asdict(part) for part in plan.parts], override_num_blocks=len(plan.parts))
         scored = parts.map_batches(
-            _Actor,
+            Actor,
             fn_constructor_args=(plan.job, self._model, self._model.onnx_path.read_bytes()),
             batch_size=1,
             batch_format="numpy",
@@ -69,12 +74,15 @@ class RayActors:
         )
         try:
             for row in scored.iter_rows():
+                if error := row.pop("error"):
+                    raise FilesError(error)
                 yield Done(**row)
         except ray.exceptions.RayError as error:
-            raise FilesError(f"Ray: {_cause(error)}") from error
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise FilesError(f"Ray: {lines[0]}") from error
 
 
-class _Actor:
+class Actor:
     """One engine."""
 
     def __init__(self, job: Job, model: StoredModel, graph: bytes) -> None:
@@ -84,19 +92,15 @@ class _Actor:
             self._score = PartScorer(job, IrisEngine(here, threads=1))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One part; Ray Data has its fields in columns."""
-        (number,) = batch["number"]
-        part = Part(**{name: _plain(values[0]) for name, values in batch.items()} | {"number": int(number)})
-        return {name: [value] for name, value in asdict(self._score(part)).items()}
+        """One part; Ray Data has its fields in columns. What is wrong with the files is no matter of Ray's."""
+        part = Part(**{name: _plain(values[0]) for name, values in batch.items()})
+        try:
+            found = asdict(self._score(part)) | {"error": ""}
+        except (FilesError, OSError, pa.ArrowException) as error:
+            found = asdict(Done(part.number, "", 0, 0, 0.0)) | {"error": str(error) or type(error).__name__}
+        return {name: [value] for name, value in found.items()}
 
 
 def _plain(value: Any) -> Any:
     """Without NumPy's types."""
     return value.item() if hasattr(value, "item") else value
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong in an actor, without the way that it took through Ray."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
