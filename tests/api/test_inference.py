@@ -8,6 +8,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -182,3 +183,25 @@ async def test_predictions_are_counted(iris: ServedModel, running: Any) -> None:
     assert after.executions == before.executions + 1
     assert after.success_seconds - before.success_seconds >= after.infer_seconds - before.infer_seconds > 0
     assert after.last > before.last
+
+
+async def test_predictions_are_logged_with_the_model_that_made_them(
+    client: httpx.AsyncClient, running: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "serving.prediction")
+    tags = {model.name: model.tag for model in running.served_models}
+    rows = {"instances": ROWS.tolist()}
+    given = {"name": "features", "shape": [3, 4], "datatype": "FP32", "data": ROWS.ravel().tolist()}
+    for path, body in (
+        ("/v1/models/iris/labels/stable:predict", rows),
+        ("/v2/models/iris/infer", {"inputs": [given]}),
+        (f"/v2/models/iris/versions/{running.served_models.get('iris').version}/infer", {"inputs": [given]}),
+    ):
+        assert (await client.post(path, json=body)).status_code == 200
+    assert (await client.post("/v1/models/rose:predict", json=rows)).status_code == 404
+    assert (await client.get("/v2/models/iris")).status_code == 200
+    assert [(record.endpoint, record.model, record.size) for record in caplog.records] == [
+        ("/v1/models/{model}/labels/{label}:predict", tags["iris"], "rows=3"),
+        ("/v2/models/{model}/infer", tags["iris"], "rows=3"),
+        ("/v2/models/{model}/versions/{version}/infer", tags["iris"], "rows=3"),
+    ]

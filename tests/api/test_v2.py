@@ -502,3 +502,27 @@ async def test_what_nobody_expected_is_told_without_its_words(
         message = error_of(await client.post(path, json=body), 500)
         assert "secret" not in message
         assert "request id" in message
+
+
+@pytest.mark.parametrize("plane", ["data plane", "declared route"])
+async def test_iris_goes_through_the_batcher_where_the_setting_says_so(
+    client: httpx.AsyncClient,
+    without_data_plane: httpx.AsyncClient,
+    running: Any,
+    hold: Hold,
+    monkeypatch: pytest.MonkeyPatch,
+    plane: str,
+) -> None:
+    asked = client if plane == "data plane" else without_data_plane
+    expected = read_answer(await client.post(IRIS, json=infer_body(rows_input())))
+    monkeypatch.setattr(running.served_models.get("iris"), "batched", True)
+    engine = hold("iris")
+    engine.release(1)
+    answer = read_answer(await asked.post(IRIS, json=infer_body(rows_input())))
+    assert engine.sizes == [3]
+    assert answer["probabilities"].tobytes() == expected["probabilities"].tobytes()
+    response = await asked.post(IRIS, json=infer_body(rows_input()), headers={"X-Request-Timeout-Ms": "200"})
+    error_of(response, 504)
+    engine.release(1)
+    monkeypatch.setattr(running.iris.admission, "_held", 256)
+    error_of(await asked.post(IRIS, json=infer_body(rows_input())), 429)
