@@ -38,8 +38,8 @@ NOT_RUN = {
     ".venv/bin/serving worker --model inception_v3 --concurrency 1": "works until it is stopped; tests/e2e does it",
     ".venv/bin/python -m benchmarks iris --rounds 1 --seconds 2 --output /tmp/results.md": "measures for minutes",
     ".venv/bin/python -m pytest tests/docs -q": "these are the tests",
-    ".venv/bin/bentoml models export inception_v3:latest inception_v3.bentomodel": "writes 90 MB",
-    ".venv/bin/bentoml models import inception_v3.bentomodel": "needs that file",
+    '.venv/bin/bentoml models export inception_v3:latest "$PWD/inception_v3.bentomodel"': "writes 90 MB",
+    '.venv/bin/bentoml models import "$PWD/inception_v3.bentomodel"': "needs that file",
 }
 
 SHELL = [block for block in readme.blocks() if block.kind == "bash"]
