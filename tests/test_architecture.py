@@ -76,6 +76,12 @@ def test_jobs_know_neither_the_api_nor_bentoml(module: Path) -> None:
     assert _below(imports(module), *OUTER, "bentoml", "_bentoml_impl", "_bentoml_sdk", "fastapi") == set()
 
 
+@pytest.mark.parametrize("module", sorted((SERVING / "batch").rglob("*.py")), ids=_name)
+def test_the_batch_pattern_knows_neither_the_api_nor_bentoml(module: Path) -> None:
+    """Scorers run without a server, beside any front."""
+    assert _below(imports(module), *OUTER, *HTTP, "bentoml") == set()
+
+
 def test_only_runners_and_service_know_the_runners() -> None:
     assert [_name(module) for module in MODULES if _below(imports(module), "serving.runners")] == []
 
