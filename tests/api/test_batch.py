@@ -321,6 +321,12 @@ async def test_what_nobody_waits_for_is_not_begun(open_api: Any, sqlite: str, mo
         assert (await client.get("/batch/items")).json()["items"] == [], "it was told that it took too long"
 
 
+async def test_without_a_database_there_are_no_such_routes(client: httpx.AsyncClient) -> None:
+    """As the service of the other tests is configured."""
+    assert (await client.get("/batch/items")).status_code == 404
+    assert not [path for path in (await client.get("/docs.json")).json()["paths"] if path.startswith("/batch/")]
+
+
 def test_ids_come_in_the_order_of_the_rows(database_url: str) -> None:  # noqa: F811
     database = Database(database_url)
     migrate(database)
