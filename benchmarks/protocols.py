@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks import iris
+from typing import TypeVar
+
+from benchmarks import grpc_contenders, iris
 from benchmarks.environments import available
 from benchmarks.measurement import Measurement, Outcome, Plan, measure_all
 from benchmarks.options import Options
-from benchmarks.protocol_contenders import BLOCK_ROWS, BLOCKS, PEERS, SERVICE, Contender, contenders
+from benchmarks.protocol_contenders import BLOCK_ROWS, BLOCKS, SERVICE, Contender, contenders
+from benchmarks.protocol_contenders import PEERS as HTTP_PEERS
 from benchmarks.results import Section
 from benchmarks.server import ServerError
 from benchmarks.table import Table, figure, ratio
@@ -14,10 +17,12 @@ from benchmarks.targets import Target, at_least, targets_table
 
 NAME = "protocols"
 TITLE = "protocols: the same rows through each, one worker each"
-SERVERS = (*SERVICE, *(name for names in PEERS.values() for name in names), *BLOCKS)
+PEERS = {**HTTP_PEERS, **grpc_contenders.PEERS}
+SERVERS = (*SERVICE, *grpc_contenders.SERVICE, *(name for names in PEERS.values() for name in names), *BLOCKS)
 CONNECTIONS = (1, 8, 32)
 BLOCK_CONNECTIONS = (8,)
 SECONDS = 4.0
+AnyContender = TypeVar("AnyContender", Contender, grpc_contenders.GrpcContender)
 
 
 def run(options: Options) -> Section:
@@ -28,7 +33,8 @@ def run(options: Options) -> Section:
     """
     model = iris.model_file()
     chosen, left_out = _chosen(contenders(model), options)
-    if not chosen:
+    over_grpc, left_out_too = _chosen(grpc_contenders.contenders(model), options)
+    if not chosen and not over_grpc:
         raise ServerError("nothing to measure: no environment of a peer is installed; see `make bench-peers`")
     seconds = options.seconds or SECONDS
     outcome = Outcome()
@@ -38,18 +44,28 @@ def run(options: Options) -> Section:
         found = measure_all([contender.server], contender.question, options.generator, plan, options.progress)
         outcome.measurements |= found.measurements
         outcome.failures += found.failures
+    for caller in over_grpc:
+        try:
+            measured = caller.measure(Plan(CONNECTIONS, options.rounds, seconds, starts=1), options.progress)
+        except ServerError as error:
+            outcome.failures.append(str(error))
+        else:
+            outcome.measurements[caller.server.name] = measured
+            outcome.failures += measured.failures()
     notes = [
         f"one row: {options.rounds} rounds of {seconds:g} s at each of "
         f"{', '.join(f'c{connections}' for connections in CONNECTIONS)}; "
         f"{BLOCK_ROWS:,} rows: the same at c{BLOCK_CONNECTIONS[0]}; peers with the same ONNX file and session options",
-        *(f"`{contender.server.name}`: {contender.server.title}" for contender in chosen),
+        "gRPC: calls of `grpc.aio` from one process, which takes about as much time for a call as the servers do",
+        *(f"`{contender.server.name}`: {contender.server.title}" for contender in [*chosen, *over_grpc]),
         *left_out,
+        *left_out_too,
     ]
     tables = [_throughput(outcome), _blocks(outcome), targets_table(targets(outcome))]
     return Section(NAME, TITLE, [table for table in tables if table.rows], notes, outcome.failures)
 
 
-def _chosen(every: list[Contender], options: Options) -> tuple[list[Contender], list[str]]:
+def _chosen(every: list[AnyContender], options: Options) -> tuple[list[AnyContender], list[str]]:
     """Those that are wanted and installed, and a line about each of the others."""
     here, left_out = available(options.chosen(contender.server for contender in every))
     for line in left_out:
