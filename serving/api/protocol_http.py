@@ -42,6 +42,7 @@ def declare(
     parameters: Iterable[dict[str, Any]] = (),
     timed: bool = False,
     body: dict[str, Any] | None = None,
+    body_required: bool = True,
 ) -> dict[str, Any]:
     """Keyword arguments of a FastAPI route: what `/docs.json` says of it.
 
@@ -51,7 +52,7 @@ def declare(
     """
     extra: dict[str, Any] = {"parameters": [*parameters, *([TIMEOUT_PARAMETER] if timed else [])]}
     if body is not None:
-        extra["requestBody"] = {"required": True, "content": body}
+        extra["requestBody"] = {"required": body_required, "content": body}
     return {
         "tags": [tag],
         "summary": summary,

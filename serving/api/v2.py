@@ -198,6 +198,7 @@ def _add_server(app: FastAPI) -> None:
             "The models, or with `ready` those that answer.",
             (400, 413, 500),
             body={"application/json": index_body},
+            body_required=False,
         ),
     )
     async def v2_repository_index(request: Request) -> Response:
