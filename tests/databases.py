@@ -91,7 +91,7 @@ class PrivateServer:
             self._process = None
 
     def stop(self) -> None:
-        """End it at once and in order. Does nothing when it does not run."""
+        """End it at once, since nobody needs it again. Does nothing when it does not run."""
         if self._process is not None:
             self._process.send_signal(self.stop_signal)
             try:
@@ -99,7 +99,7 @@ class PrivateServer:
             finally:
                 self.kill()
 
-    stop_signal = signal.SIGTERM
+    stop_signal = signal.SIGKILL
 
     def own(self, directory: Path) -> None:
         """Give a directory to the user that the server runs as."""
@@ -132,7 +132,7 @@ class PrivateServer:
 
 
 class PrivatePostgres(PrivateServer):
-    stop_signal = signal.SIGINT  # "fast": does not wait for its clients
+    stop_signal = signal.SIGQUIT  # "immediate": waits for nothing, and leaves no shared memory
 
     def __init__(self, directory: Path, *, durable: bool) -> None:
         super().__init__(directory, durable=durable)

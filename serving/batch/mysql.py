@@ -13,10 +13,10 @@ from serving.batch.scope import Pass
 
 # Several times quicker than an UPDATE with a join, which makes a copy of the rows first. The rows are there and are
 # locked, so that nothing is ever inserted; `model` and `values` have to be given nevertheless.
-_HEAD = "INSERT INTO items (id, model, `values`, prediction, label, model_tag, status, error) VALUES "
+_HEAD = "INSERT INTO items (id, model, `values`, prediction, label, error) VALUES "
 _TAIL = """ ON DUPLICATE KEY UPDATE
-    prediction = VALUES(prediction), label = VALUES(label), model_tag = VALUES(model_tag), status = VALUES(status),
-    error = VALUES(error), attempts = attempts + 1, updated_at = utc_timestamp(6)"""
+    prediction = VALUES(prediction), label = VALUES(label), error = VALUES(error), model_tag = %s,
+    status = IF(VALUES(error) IS NULL, 'predicted', 'failed'), attempts = attempts + 1, updated_at = utc_timestamp(6)"""
 _MOST_CHARACTERS = 2_000_000
 """In the values of a statement: below the smallest `max_allowed_packet` in use, 16 MiB, escaped and in UTF-8 too."""
 
@@ -33,22 +33,26 @@ class MysqlChunks:
         return fetch(connection, selection("mysql", walk, after=after, rows=rows).with_for_update())
 
     def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
-        columns = (chunk.ids, predictions.texts, predictions.labels, predictions.errors)
-        rows = [
-            (number, text, label, tag, "predicted" if error is None else "failed", error)
-            for number, text, label, error in zip(*columns, strict=True)
-        ]
-        many_rows(connection, _HEAD, "(%s,'','0',%s,%s,%s,%s,%s)", rows, tail=_TAIL)
+        columns = (predictions.texts, predictions.labels, predictions.errors)
+        many_rows(connection, _HEAD, "(%s,'','0',%s,%s,%s)", list(zip(chunk.ids, *columns, strict=True)), _TAIL, tag)
         failed = sum(error is not None for error in predictions.errors)
-        return Written(len(rows) - failed, failed)
+        return Written(len(chunk.ids) - failed, failed)
 
 
 def many_rows(
-    connection: Connection, head: str, row: str, rows: Sequence[Sequence[str | int | None]], *, tail: str = ""
+    connection: Connection,
+    head: str,
+    row: str,
+    rows: Sequence[Sequence[str | int | None]],
+    tail: str = "",
+    *last: str | None,
 ) -> None:
-    """Statements with as many rows as fit in a packet. The driver puts the values in, since it knows how to escape."""
+    """Statements with as many rows as fit in a packet. The driver puts the values in, since it knows how to escape.
+
+    `last` are the values of `tail`.
+    """
     for part in _parts(rows):
-        values = tuple(chain.from_iterable(part))
+        values = (*chain.from_iterable(part), *last)
         connection.exec_driver_sql(head + ",".join([row] * len(part)) + tail, values)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ def run_every(
         stop()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    # It warns of beats that are skipped, which the caller does too.
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)
     scheduler: Any = BackgroundScheduler(timezone="UTC")
     scheduler.add_listener(lambda _event: skipped(), EVENT_JOB_MAX_INSTANCES)
     # Late beats, after the machine slept, are one.
