@@ -18,6 +18,8 @@ from tests.model_store import begin_to_fill
 TOGETHER = {
     # the fixture `server`, a real one with seven processes
     "server": (
+        "tests/batch/test_crashes.py",
+        "tests/deploy/test_dashboard.py",
         "tests/docs/test_commands.py",
         "tests/docs/test_pages.py",
         "tests/docs/test_reference.py",
@@ -25,17 +27,10 @@ TOGETHER = {
         "tests/e2e/test_errors.py",
         "tests/e2e/test_grpc.py",
         "tests/e2e/test_observability.py",
+        "tests/e2e/test_predict.py",
         "tests/e2e/test_predictions.py",
+        "tests/e2e/test_protocols_rest.py",
         "tests/test_inventory.py",
-    ),
-    # the service and its engines in the process of the tests
-    "grpc": (
-        "tests/grpc/test_calls.py",
-        "tests/grpc/test_fuzz.py",
-        "tests/grpc/test_open_inference.py",
-        "tests/grpc/test_parity.py",
-        "tests/grpc/test_server.py",
-        "tests/grpc/test_tfserving.py",
     ),
     # TensorFlow, whose import takes seconds
     "keras": (
