@@ -34,6 +34,7 @@ TOGETHER = {
     ),
     # TensorFlow, whose import takes seconds
     "keras": (
+        "tests/test_images.py",
         "tests/train/test_finished_models.py",
         "tests/train/test_inception_v3.py",
         "tests/train/test_keras_weights.py",
