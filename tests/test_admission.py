@@ -150,3 +150,17 @@ def test_who_is_checked_holds_no_place(bounded: Callable[[int], Bounded]) -> Non
             it.admission.check()
         assert (refused.value.retry_after, it.rejected) == (1, 1)
     it.admission.check()
+
+
+def test_a_request_may_take_several_places() -> None:
+    bounded = Bounded(4)
+    with bounded.admission.admit(3):
+        with bounded.admission.admit():
+            pass
+        with pytest.raises(OverloadedError), bounded.admission.admit(2):
+            pass
+    assert bounded.rejected == 1
+    with bounded.admission.admit(9), pytest.raises(OverloadedError), bounded.admission.admit():
+        pass  # more than there are, but nobody else was there
+    with bounded.admission.admit(4):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
@@ -217,3 +218,64 @@ async def test_websockets_and_lifespan_are_not_its_business(plane: DataPlane) ->
     for kind in ("lifespan", "websocket"):
         await plane({"type": kind, "path": ROUTES[0], "headers": []}, Body(), Answer())
     assert seen == ["lifespan", "websocket"]
+
+
+INFER = "/v2/models/iris/infer"
+V2_BODY = b'{"inputs": [{"name": "features", "shape": [2, 4], "datatype": "FP32", "data": [1,2,3,4,1,2,3,4]}]}'
+
+
+@pytest.fixture
+def v2_plane(running: Any) -> DataPlane:
+    served = running.served_models.get("iris")
+    return DataPlane(
+        passed_on, handler=lambda: running.iris, served=lambda: served, max_bytes=1000, timeout_seconds=0.05
+    )
+
+
+async def test_inference_is_answered_whole_or_in_pieces_and_notes_rows_and_model(
+    v2_plane: DataPlane, running: Any
+) -> None:
+    version = running.served_models.get("iris").version
+    whole, record = await ask_plane(v2_plane, INFER, Body(V2_BODY))
+    assert (whole.status, record.size, record.model) == (200, "rows=2", running.iris.model.tag)
+    pieces, _ = await ask_plane(v2_plane, f"/v2/models/iris/versions/{version}/infer", Body(V2_BODY[:9], V2_BODY[9:]))
+    assert (pieces.status, pieces.body) == (200, whole.body)
+
+
+async def test_wrong_inference_is_answered_too(v2_plane: DataPlane) -> None:
+    answer, _ = await ask_plane(v2_plane, INFER, Body(b"nonsense"))
+    assert answer.status == 400
+    assert list(json.loads(answer.body)) == ["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        (INFER, {"method": "GET"}),
+        (INFER, {"headers": [("x-request-timeout-ms", "100")]}),
+        ("/v2/models/iris/versions/1/infer", {}),
+        ("/v2/models/iris/ready", {}),
+        ("/v2/models/inception_v3/infer", {}),
+    ],
+)
+async def test_other_requests_of_the_protocol_are_passed_on_untouched(
+    v2_plane: DataPlane, path: str, more: dict[str, Any]
+) -> None:
+    answer = await ask(v2_plane, path, Body(V2_BODY[:9], V2_BODY[9:]), **more)
+    assert (answer.status, answer.body) == (299, V2_BODY)
+
+
+async def test_inference_is_passed_on_where_the_protocol_is_off_or_the_body_too_long(
+    plane: DataPlane, v2_plane: DataPlane
+) -> None:
+    answer, _ = await ask_plane(plane, INFER, Body(V2_BODY))
+    assert (answer.status, answer.body) == (299, V2_BODY)
+    long = [b" " * 600] * 3
+    answer, _ = await ask_plane(v2_plane, INFER, Body(*long))
+    assert (answer.status, answer.body) == (299, b"".join(long))
+
+
+@pytest.mark.parametrize("chunks", [[], [V2_BODY], [V2_BODY[:5], V2_BODY[5:10]]])
+async def test_a_client_that_leaves_an_inference_gets_no_answer(v2_plane: DataPlane, chunks: list[bytes]) -> None:
+    answer, _ = await ask_plane(v2_plane, INFER, Body(*chunks, then_leave=True))
+    assert answer.starts == []
