@@ -180,6 +180,17 @@ def test_templates() -> None:
         assert routes.template(unknown) == UNMATCHED
 
 
+def test_templates_of_methods_behind_a_colon() -> None:
+    paths = ["/v1/{model}", "/v1/{model}/labels/{label}", "/v1/{model}/labels/{label}:predict", "/v1/{model}:predict"]
+    routes = Routes(paths, {}, frequent={"/v2/iris": "/v2/{model}"})
+    assert routes.template("/v1/iris") == "/v1/{model}"
+    assert routes.template("/v1/iris:predict") == "/v1/{model}:predict"
+    assert routes.template("/v1/iris/labels/stable:predict") == "/v1/{model}/labels/{label}:predict"
+    assert routes.template("/v1/iris:other") == routes.template("/v1/iris:predict:predict") == UNMATCHED
+    assert routes.template("/v2/iris") == "/v2/{model}"
+    assert routes.template("/v2/other") == UNMATCHED, "no template, only a path that is found sooner"
+
+
 async def _logged(client: httpx.AsyncClient, kind: str, **request: Any) -> str:
     """What the server writes about one request with its own logging."""
     out = io.StringIO()
