@@ -86,7 +86,7 @@ def test_jobs_are_done_beside_the_api(url: str, photo: bytes) -> None:
             os.kill(victim.pid, signal.SIGKILL)
             assert end_of(url, submit(client, "/iris/jobs", json=ROWS)).status is Status.SUCCEEDED
             assert eventually(lambda worker=worker: not worker.is_running())
-        assert total(server, "serving_jobs_finished_total", model="iris", status="succeeded") == 3
+        assert eventually(lambda: total(server, "serving_jobs_finished_total", model="iris", status="succeeded") == 3)
 
         jobs = [submit(client, "/inception_v3/jobs", **image) for _ in range(24)]
         assert end_of(url, jobs[0]).status is Status.SUCCEEDED
