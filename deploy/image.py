@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.bento import ROOT, BuildError, build
 from serving.errors import ConfigurationError, ModelError
+from serving.locked import locked_here
 
 BIN = Path(sys.executable).parent
 ENGINES = ("docker", "podman", "buildah")
@@ -82,9 +83,9 @@ def write_sbom(version: str, directory: Path = DIRECTORY) -> Path:
     """
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"model-serving-{version}.cdx.json"
-    command = [BIN / "cyclonedx-py", "requirements", ROOT / "requirements/serve.lock", "--output-reproducible"]
+    command = [BIN / "cyclonedx-py", "requirements", "-", "--output-reproducible"]
     command += ["--pyproject", ROOT / "pyproject.toml", "--of", "JSON", "-o", file]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, input=locked_here(), capture_output=True, text=True, check=False)
     if done.returncode:
         raise BuildError(f"cyclonedx-py: {done.stderr.strip()}")
     return file
