@@ -189,7 +189,7 @@ def _database(kind: str, place: Path) -> Iterator[Any]:
     if kind == "sqlite":
         yield lambda: f"sqlite:///{tempfile.mkdtemp(dir=place)}/batch.db"
         return
-    with private_server(kind) as server:
+    with private_server(kind, durable=True) as server:
         yield lambda: new_database(server)
 
 
