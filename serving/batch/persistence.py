@@ -59,8 +59,8 @@ class Persistent:
                 first_failure = first_failure or now
                 reason = "is busy" if conflict else "is away"
                 if now - first_failure >= self._seconds:
-                    message = f"{self._database} {reason} for {self._seconds:g} s: {cause(error)}"
-                    raise DatabaseAwayError(message) from error
+                    message = f"{self._database} {reason}, for {self._seconds:g} s now: {cause(error)}"
+                    raise DatabaseAwayError(f"{message}; what was committed stays, begin again to go on") from error
                 if not conflict:
                     self._tell(f"the database {reason}, trying again: {cause(error)}")
                 self._sleep(backoff.next())
