@@ -49,6 +49,7 @@ def run(options: Options) -> Section:
             measured = caller.measure(Plan(CONNECTIONS, options.rounds, seconds, starts=1), options.progress)
         except ServerError as error:
             outcome.failures.append(str(error))
+            options.progress(f"FAILED {error}")
         else:
             outcome.measurements[caller.server.name] = measured
             outcome.failures += measured.failures()
