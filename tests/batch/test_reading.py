@@ -141,7 +141,7 @@ def test_a_name_that_says_no_format(tmp_path: Path) -> None:
         ("iris", "[1,2,3,NaN]", "4 finite numbers"),
         ("inception_v3", '{"image_path":"a.png"}', None),
         ("inception_v3", '{"image_url":"file:///a.png"}', None),
-        ("inception_v3", '{"image_url":"http://host/a.png"}', "image_path"),
+        ("inception_v3", '{"image_url":"http://host/a.png"}', "image_url"),
         ("inception_v3", '{"image_path":""}', "image_path"),
         ("wine", "[1]", "no model 'wine'"),
     ],
