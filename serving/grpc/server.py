@@ -58,6 +58,7 @@ class GrpcServer:
             metrics,
             timeout_seconds=settings.serving.request_timeout_seconds,
             log_predictions=settings.logging.predictions,
+            traced=settings.tracing.exporter != "none",
         )
         self._server.add_generic_rpc_handlers(_services(calls, models, ready))
         names = (INFERENCE, PREDICTION, MODELS)

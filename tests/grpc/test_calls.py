@@ -9,10 +9,14 @@ from typing import Any
 
 import grpc
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from serving.admission import Admission
 from serving.api.errors import STATUS
 from serving.errors import ServingError, UnavailableError
+from serving.grpc import calls
 from serving.grpc.messages import message
 from serving.grpc.status import CODE
 from serving.images import sample_image
@@ -189,6 +193,28 @@ async def test_an_absent_runner_is_unavailable(ask: Ask, running: Any, monkeypat
     monkeypatch.setattr(running.inception_v3, "_submit", gone)
     refused = await failure(ask("ModelInfer", infer_images(IMAGE)))
     assert (refused.code(), trailing(refused)["retry-after"]) == (grpc.StatusCode.UNAVAILABLE, "1")
+
+
+async def test_a_call_is_a_span_below_that_of_its_client(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(calls, "_tracer", provider.get_tracer("test"))
+    settings = with_grpc()
+    tracing = settings.tracing.model_copy(update={"exporter": "otlp"})
+    server = make_server(running, settings.model_copy(update={"tracing": tracing}))
+    await server.start("127.0.0.1")
+    trace_id, span_id = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    metadata = (("traceparent", f"00-{trace_id}-{span_id}-01"),)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        await method(channel, "ModelInfer")(infer_rows(), metadata=metadata, timeout=30)
+        await failure(method(channel, "ModelInfer")(infer_rows(model_name="x"), metadata=metadata, timeout=30))
+    await server.stop()
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == [INFER, INFER]
+    assert {f"{span.context.trace_id:032x}" for span in spans} == {trace_id}
+    assert {f"{span.parent.span_id:016x}" for span in spans if span.parent} == {span_id}
+    assert [span.status.is_ok for span in spans] == [True, False]
 
 
 def test_codes_are_unique_enough_to_tell_whose_fault_it_is() -> None:
