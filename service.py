@@ -220,11 +220,16 @@ class ModelServing(*ROUTES):
         # The page and the document are BentoML's own routes and not in the document.
         paths = [*svc.openapi_spec.asdict()["paths"], "/", "/docs.json"]
         tags = {name: getattr(self, name).model.tag for name in ("iris", "inception_v3") if hasattr(self, name)}
-        infer = {f"/v2/models/{name}/infer": "/v2/models/{model}/infer" for name in tags}
+        frequent = {
+            template.format(model=name): template
+            for name in tags
+            for template in ("/v1/models/{model}:predict", "/v2/models/{model}/infer")
+            if template in paths
+        }
         return Routes(
             paths,
             {path: tag for name, tag in tags.items() for path in paths if path.startswith(f"/{name}/predict")},
-            frequent=infer if settings.protocols.v2 else None,
+            frequent=frequent,
         )
 
     def is_ready(self, *runners: str) -> bool:
@@ -258,7 +263,9 @@ if settings.iris.enabled and settings.api.data_plane:
     svc.add_asgi_middleware(
         DataPlane,
         handler=lambda: bentoml.get_current_service().iris,
-        served=(lambda: bentoml.get_current_service().served_models.get("iris")) if settings.protocols.v2 else None,
+        served=lambda: bentoml.get_current_service().served_models.get("iris"),
+        v2=settings.protocols.v2,
+        tfserving=settings.protocols.tfserving,
         max_bytes=settings.api.max_request_bytes,
         timeout_seconds=settings.serving.request_timeout_seconds,
     )

@@ -1,10 +1,10 @@
-"""The hot iris routes, answered in front of BentoML's router: the service's own, and those of the V2 protocol.
+"""The hot iris routes, answered in front of BentoML's router: the service's own, and those of standard protocols.
 
 BentoML's router, parsing and serialising cost several times what the model does. This pure ASGI middleware
 answers plain-JSON requests whose body is right, byte for byte as the declared methods would, and passes
 everything else on to them: other content types, bodies that are wrong, bodies that are too long. A request to the
-batched route that cannot be held is refused here, whatever its body is. Inference requests of the Open Inference
-Protocol are answered in full, as one function judges them here and there.
+batched route that cannot be held is refused here, whatever its body is. Predictions by the Open Inference Protocol and
+TensorFlow Serving's API are answered in full, as one function judges them here and there.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.api.deadline import deadline
 from serving.api.errors import error_response
 from serving.api.iris import IrisHandler
-from serving.api.request import SCOPE_KEY, TIMEOUT_HEADER
+from serving.api.request import SCOPE_KEY, TIMEOUT_HEADER, RequestRecord
 from serving.api.schemas import rows_decoder
 from serving.api.served_models import ServedModel
+from serving.api.tfserving import predict
 from serving.api.v2 import answer_headers, infer
+from serving.api.v2_answer import InferAnswer
 from serving.api.v2_request import HEADER_LENGTH
 from serving.disconnect import while_connected
 from serving.errors import DeadlineExceededError, ServingError
@@ -36,13 +38,14 @@ _ROUTES = frozenset({_PREDICT, _LABEL, _BATCHED})
 _INFER = "/v2/models/iris/infer"
 _INFER_VERSION = "/v2/models/iris/versions/{}/infer"
 _V2_PREFIX = "/v2/models/iris/"
+_TF_PREDICT = "/v1/models/iris:predict"
 _LENGTH_HEADER = HEADER_LENGTH.encode()
 
 
 class DataPlane:
     """ASGI middleware. `handler` is called once, at the first request: the engine is loaded only after start.
 
-    `served` likewise gives the model of the V2 protocol; `None` where that is off.
+    `served` likewise gives the model as the standard protocols see it; `v2` and `tfserving` say which of them are on.
     """
 
     def __init__(
@@ -50,13 +53,17 @@ class DataPlane:
         app: ASGIApp,
         *,
         handler: Callable[[], IrisHandler],
-        served: Callable[[], ServedModel] | None = None,
+        served: Callable[[], ServedModel],
+        v2: bool,
+        tfserving: bool,
         max_bytes: int,
         timeout_seconds: float,
     ) -> None:
         self.app = app
         self._handler = cache(handler)
-        self._served = None if served is None else cache(served)
+        self._served = cache(served)
+        self._v2 = v2
+        self._tfserving = tfserving
         self._max_bytes = max_bytes
         self._timeout_seconds = timeout_seconds
 
@@ -107,14 +114,16 @@ class DataPlane:
         await _send(send, _encode({"prediction": prediction}), [(b"content-type", b"application/json")])
 
     def _inferring(self, scope: Scope) -> ServedModel | None:
-        """The model, for an inference request of the V2 protocol without a time limit of the client's own."""
+        """The model, for a prediction by a standard protocol without a time limit of the client's own."""
         path: str = scope.get("path", "")
-        if self._served is None or not path.startswith(_V2_PREFIX) or scope.get("method") != "POST":
+        if scope.get("method") != "POST":
             return None
-        model = self._served()
-        if path not in (_INFER, _INFER_VERSION.format(model.version)):
+        if path.startswith(_V2_PREFIX):
+            if not self._v2 or path not in (_INFER, _INFER_VERSION.format(self._served().version)):
+                return None
+        elif path != _TF_PREDICT or not self._tfserving:
             return None
-        return None if any(name == TIMEOUT_HEADER for name, _ in scope["headers"]) else model
+        return None if any(name == TIMEOUT_HEADER for name, _ in scope["headers"]) else self._served()
 
     async def _infer(self, model: ServedModel, scope: Scope, receive: Receive, send: Send) -> None:
         record = scope[SCOPE_KEY]
@@ -129,9 +138,9 @@ class DataPlane:
             body = message.get("body", b"")
             if model.batched:
                 async with deadline(), while_connected(record.receive):
-                    answer = await infer(model, record, body, length)
+                    answer = await self._predict(model, record, body, length)
             else:
-                answer = await infer(model, record, body, length)
+                answer = await self._predict(model, record, body, length)
         except ClientDisconnect:
             return
         except ServingError as error:
@@ -139,6 +148,12 @@ class DataPlane:
             return
         headers = [(name.encode(), value.encode()) for name, value in answer_headers(answer).items()]
         await _send(send, answer.body, headers)
+
+    @staticmethod
+    async def _predict(model: ServedModel, record: RequestRecord, body: bytes, length: bytes | None) -> InferAnswer:
+        if record.scope["path"] == _TF_PREDICT:
+            return InferAnswer(await predict(model, record, body), None)
+        return await infer(model, record, body, length)
 
     async def _read(self, receive: Receive) -> Message:
         """The body as one message; above the limit it still has `more_body`.

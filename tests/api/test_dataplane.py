@@ -113,9 +113,21 @@ async def passed_on(_scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def make_plane(running: Any, *, protocols: bool) -> DataPlane:
+    return DataPlane(
+        passed_on,
+        handler=lambda: running.iris,
+        served=lambda: running.served_models.get("iris"),
+        v2=protocols,
+        tfserving=protocols,
+        max_bytes=1000,
+        timeout_seconds=0.05,
+    )
+
+
 @pytest.fixture
 def plane(running: Any) -> DataPlane:
-    return DataPlane(passed_on, handler=lambda: running.iris, max_bytes=1000, timeout_seconds=0.05)
+    return make_plane(running, protocols=False)
 
 
 async def ask_plane(plane: DataPlane, path: str, body: Any, **more: Any) -> tuple[Answer, RequestRecord]:
@@ -201,7 +213,9 @@ async def test_it_takes_the_handler_once_and_not_before_a_request() -> None:
         calls.append(1)
         raise ZeroDivisionError
 
-    plane = DataPlane(passed_on, handler=handler, max_bytes=1000, timeout_seconds=1)
+    plane = DataPlane(
+        passed_on, handler=handler, served=handler, v2=True, tfserving=True, max_bytes=1000, timeout_seconds=1
+    )
     assert calls == []
     with pytest.raises(ZeroDivisionError):
         await ask_plane(plane, ROUTES[0], Body(VALID_BODY))
@@ -226,10 +240,7 @@ V2_BODY = b'{"inputs": [{"name": "features", "shape": [2, 4], "datatype": "FP32"
 
 @pytest.fixture
 def v2_plane(running: Any) -> DataPlane:
-    served = running.served_models.get("iris")
-    return DataPlane(
-        passed_on, handler=lambda: running.iris, served=lambda: served, max_bytes=1000, timeout_seconds=0.05
-    )
+    return make_plane(running, protocols=True)
 
 
 async def test_inference_is_answered_whole_or_in_pieces_and_notes_rows_and_model(
@@ -243,9 +254,16 @@ async def test_inference_is_answered_whole_or_in_pieces_and_notes_rows_and_model
 
 
 async def test_wrong_inference_is_answered_too(v2_plane: DataPlane) -> None:
-    answer, _ = await ask_plane(v2_plane, INFER, Body(b"nonsense"))
-    assert answer.status == 400
-    assert list(json.loads(answer.body)) == ["error"]
+    for path in (INFER, "/v1/models/iris:predict"):
+        answer, _ = await ask_plane(v2_plane, path, Body(b"nonsense"))
+        assert answer.status == 400
+        assert list(json.loads(answer.body)) == ["error"]
+
+
+async def test_tensorflow_servings_rows_are_answered(v2_plane: DataPlane, running: Any) -> None:
+    answer, record = await ask_plane(v2_plane, "/v1/models/iris:predict", Body(b'{"instances": [[1,2,3,4]]}'))
+    assert (answer.status, record.size, record.model) == (200, "rows=1", running.iris.model.tag)
+    assert list(json.loads(answer.body)) == ["predictions"]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +286,9 @@ async def test_other_requests_of_the_protocol_are_passed_on_untouched(
 async def test_inference_is_passed_on_where_the_protocol_is_off_or_the_body_too_long(
     plane: DataPlane, v2_plane: DataPlane
 ) -> None:
-    answer, _ = await ask_plane(plane, INFER, Body(V2_BODY))
-    assert (answer.status, answer.body) == (299, V2_BODY)
+    for path in (INFER, "/v1/models/iris:predict"):
+        answer, _ = await ask_plane(plane, path, Body(V2_BODY))
+        assert (answer.status, answer.body) == (299, V2_BODY)
     long = [b" " * 600] * 3
     answer, _ = await ask_plane(v2_plane, INFER, Body(*long))
     assert (answer.status, answer.body) == (299, b"".join(long))
