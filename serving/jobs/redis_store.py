@@ -16,6 +16,7 @@ from typing import Any
 from serving.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from serving.jobs import redis_scripts as scripts
 from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
+from serving.jobs.redis_claims import CLAIM, NEXT_DUE
 from serving.jobs.redis_common import BOUND, Script
 from serving.jobs.redis_link import RedisLink, log
 from serving.jobs.redis_waiters import Waiters
@@ -61,7 +62,7 @@ class RedisJobStore:
 
     async def open(self) -> None:
         await self._link.ping()
-        await self._run(scripts.NEXT_DUE, "")  # whether we may run scripts, and on this node
+        await self._run(NEXT_DUE, "")  # whether we may run scripts, and on this node
         log.info("jobs are kept at %s", self._link.address)
         for name, wanted in _DURABLE.items():
             value = await self._link.configuration(name)
@@ -144,7 +145,7 @@ class RedisJobStore:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + seconds
         while True:
-            due = float(await self._run(scripts.NEXT_DUE, _key(model)))
+            due = float(await self._run(NEXT_DUE, _key(model)))
             left = deadline - loop.time()
             if due <= 0 or left <= 0 or await self._woken(model, min(due, left, IDLE_SECONDS)):
                 return
@@ -167,7 +168,7 @@ class RedisJobStore:
         call = self._unanswered.pop((model, owner), None) or _call()
         rows: list[Any] | None = None
         try:
-            rows = await self._run(scripts.CLAIM, _key(model), _key(owner), limit, call)
+            rows = await self._run(CLAIM, _key(model), _key(owner), limit, call)
         finally:
             if rows is None:
                 self._unanswered[model, owner] = call
