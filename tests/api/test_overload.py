@@ -193,10 +193,10 @@ async def test_a_worker_without_its_runners_is_not_ready(
     class Client:
         available = True
 
-    clients = [Client(), Client()]
+    clients = {"iris_runner": Client(), "inception_v3_runner": Client()}
     monkeypatch.setattr(running, "clients", clients)
     assert (await client.get("/readyz")).status_code == 200
-    clients[1].available = False
+    clients["inception_v3_runner"].available = False
     response = await client.get("/readyz")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert (await client.get("/livez")).status_code == 200

@@ -28,8 +28,12 @@ pytestmark = pytest.mark.usefixtures("model_store")
 
 @pytest.fixture(scope="module")
 def two_workers(model_store: Path) -> Iterator[Server]:  # noqa: ARG001 - it has to be filled
-    """With two API workers; the drain ends it, so that test is the last with it."""
-    with serving(SERVING__SERVING__WORKERS="2") as running:
+    """With two API workers; the drain ends it, so that test is the last with it.
+
+    On a slow machine it has to be patient: some seconds go by before the test has sent all.
+    """
+    patience = {"SERVING__SERVING__DRAIN_SECONDS": "150", "SERVING__SERVING__REQUEST_TIMEOUT_SECONDS": "150"}
+    with serving(SERVING__SERVING__WORKERS="2", **patience) as running:
         yield running
 
 
@@ -113,7 +117,7 @@ def test_a_drain_finishes_what_was_accepted_and_refuses_connections(two_workers:
         assert server.process.poll() is None, "it has not waited for the requests that arrive"
         assert [answer[:12] for answer in requests.answers()] == [b"HTTP/1.1 200"] * 8
         assert {other.result() for other in others if other.exception() is None} <= {200}
-    assert server.process.wait(60) == 0
+    assert server.process.wait(160) == 0
     assert "Traceback" not in server.log()
 
 
