@@ -65,7 +65,7 @@ image: models  ## build the Bento, its image with docker, podman or buildah, and
 	$(BIN)/python -m deploy.image
 
 image-test: models  ## build and run the real image, with podman; where no registry is reached, on a Debian made here
-	IMAGE_TEST=1 $(BIN)/python -m pytest tests/image
+	IMAGE_TEST=1 $(BIN)/python -m pytest tests/image -rP
 
 audit: install  ## look for known vulnerabilities of the libraries that are served
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/serve.lock
