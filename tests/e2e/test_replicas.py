@@ -57,6 +57,7 @@ def load(balancer: Balancer, threads: int) -> Iterator[None]:
         while not stop.is_set():
             for path in ("/iris/predict", "/iris/predict/batched"):
                 balancer.post(path)
+                stop.wait(0.02)  # leaves the replica that starts meanwhile some of the processor
 
     workers = [threading.Thread(target=worker) for _ in range(threads)]
     for thread in workers:
