@@ -39,7 +39,7 @@ log = logging.getLogger("serving.jobs.redis")
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 5.0
 # Enough to keep Redis busy. With more, as many submissions could become ready in one turn of the event loop.
-CONNECTIONS = 8
+CONNECTIONS = 4
 # What was uploaded for a script that then did not run goes by itself.
 UPLOAD_MILLISECONDS = 60_000
 # Enough for a restart's broken connections; an outage is the caller's to wait out.
