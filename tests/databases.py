@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,7 +51,7 @@ class GivenServer:
         self.url = url
 
 
-class PrivateServer:
+class PrivateServer(ABC):
     """A server of the tests' own. What it has committed outlives `kill`; a crash of the machine only when `durable`."""
 
     def __init__(self, directory: Path, *, durable: bool) -> None:
@@ -63,12 +64,13 @@ class PrivateServer:
         # Servers refuse to run as root: nobody, who has no rights anywhere else, runs them then.
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
+    @abstractmethod
     def command(self) -> list[str]:
-        raise NotImplementedError
+        """What starts it in the foreground."""
 
+    @abstractmethod
     def prepare(self) -> None:
         """Make the data directory."""
-        raise NotImplementedError
 
     def start(self) -> None:
         """Start it, or start it again with what it had stored, and wait until it answers."""

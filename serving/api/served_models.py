@@ -8,6 +8,7 @@ of it, so that both lead to the other.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,7 +67,7 @@ def version_of(model: StoredModel) -> int:
     return int(datetime.fromisoformat(model.created_at).timestamp())
 
 
-class ServedModel:
+class ServedModel(ABC):
     """One model that is served, whatever protocol asks.
 
     Attributes:
@@ -143,8 +144,9 @@ class ServedModel:
         )
         return probabilities
 
+    @abstractmethod
     async def _predict(self, values: Values, call: Call) -> Measured:
-        raise NotImplementedError
+        """`predict`, without the statistics."""
 
     def most_probable(self, probabilities: Probabilities) -> list[str]:
         """The label of each row."""
