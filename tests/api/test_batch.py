@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import insert, update
 from sqlalchemy.exc import OperationalError
 
@@ -30,7 +31,6 @@ from tests.databases import (  # noqa: F401 - fixtures
     mariadb_server,
     postgres_server,
 )
-from tests.process_state import kept_metrics
 from tests.server import free_port
 
 pytestmark = pytest.mark.anyio
@@ -55,8 +55,11 @@ async def open_api() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
             migrate(database)
         handler = BatchHandler(database, models=frozenset(models))
         handlers.append(handler)
-        with kept_metrics():
-            metrics = Metrics(service_name="t", service_version="", runner_name="", duration_buckets=[1.0])
+        # Of its own: the service of other tests may be running in this process.
+        registry = CollectorRegistry()
+        metrics = Metrics(
+            service_name="t", service_version="", runner_name="", duration_buckets=[1.0], registry=registry
+        )
         app = RequestMiddleware(
             make_batch(lambda: handler), state=lambda: (metrics, Routes([], {})), log_predictions=False
         )

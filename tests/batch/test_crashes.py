@@ -111,7 +111,7 @@ def test_a_scorer_that_stood_still_does_not_write_what_another_has_taken_over(
     Not for SQLite: who is stopped while it writes keeps the lock of the file, from everybody.
     """
     database = Database(clean_url(kind))
-    fill(database, 400)
+    fill(database, 4000)
     url = database.url.render_as_string(hide_password=False)
     frozen = scorers.start(url, chunk_rows=CHUNK_ROWS)
     wait_for(lambda: predicted(database) > 0)
@@ -122,7 +122,7 @@ def test_a_scorer_that_stood_still_does_not_write_what_another_has_taken_over(
         os.kill(frozen, signal.SIGCONT)
     assert summary["remaining"] == 0
     assert scorers.end(frozen).status == 0
-    assert check(database, answers) == 400
+    assert check(database, answers) == 4000
     database.close()
 
 
@@ -141,10 +141,15 @@ def test_a_database_that_dies_in_the_middle_of_a_run(
     database = Database(url)
     migrate(database)
     fill(database, 1200)
-    patient = scorers.start(url, chunk_rows=CHUNK_ROWS)
-    hasty = scorers.start(url, chunk_rows=CHUNK_ROWS, retry_seconds=0.0)
-    wait_for(lambda: predicted(database) > 100)
+    # While one row is held neither run comes to its end.
+    held = database.engine.connect()
+    held.execute(select(Item.id).order_by(Item.id.desc()).limit(1).with_for_update())
+    patient = scorers.start(url, chunk_rows=CHUNK_ROWS, lease_seconds=WAIT_SECONDS)
+    hasty = scorers.start(url, chunk_rows=CHUNK_ROWS, lease_seconds=WAIT_SECONDS, retry_seconds=0.0)
+    wait_for(lambda: predicted(database) > 100 and len(latest_runs(database, 5)) == 2)
     mortal_server.kill()
+    held.invalidate()
+    held.close()
     ended = scorers.end(hasty)
     assert ended.status == 1
     assert "DatabaseAwayError" in ended.answer

