@@ -1,6 +1,6 @@
 """The entry service: every route of the API. `bentoml serve service:svc` starts it.
 
-What a route does stands in `serving/api/`; what it may cost, in `configuration.yaml`.
+What a route does stands in `serving/http/`; what it may cost, in `configuration.yaml`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,28 @@ from functools import partial
 
 import bentoml
 
-from serving.configuration import require_settings
+from serving.settings.reading import require_settings
 
 # Before what reads settings while it is imported: a wrong one ends in a line, not in a traceback.
 settings = require_settings()
 
-from serving.admission import Admission
-from serving.api.app import ApiService
-from serving.api.dataplane import DataPlane
-from serving.api.inception_v3 import InceptionV3Handler
-from serving.api.inference import serve_models
-from serving.api.iris import IrisHandler
-from serving.api.job_handler import JobsHandler
-from serving.api.jobs import make_jobs
-from serving.api.limits import BodyLimitMiddleware
-from serving.api.middleware import RequestMiddleware, Routes
-from serving.api.schemas import (
+from serving.bento.job_worker import JobWorker
+from serving.bento.process import ServerProcess
+from serving.bento.runners import API_NAME, InceptionV3Runner, IrisRunner, connect
+from serving.bento.server import LocalModel, import_models, restart_processes_in_containers, server_config
+from serving.bento.tensor_link import Submit, TensorClient
+from serving.core.admission import Admission
+from serving.engines import IrisEngine
+from serving.grpc.port import reserve as reserve_port
+from serving.http.app import ApiService
+from serving.http.dataplane import DataPlane
+from serving.http.inception_v3 import InceptionV3Handler
+from serving.http.iris import IrisHandler
+from serving.http.job_handler import JobsHandler
+from serving.http.jobs import make_jobs
+from serving.http.limits import BodyLimitMiddleware
+from serving.http.middleware import RequestMiddleware, Routes
+from serving.http.schemas import (
     Classification,
     ImageLabel,
     ImageRequest,
@@ -33,20 +39,14 @@ from serving.api.schemas import (
     IrisRequest,
     RankedImageRequest,
 )
-from serving.api.served_models import ServedModels
-from serving.api.tfserving import make_tfserving
-from serving.api.v2 import make_v2
-from serving.api.views import make_views
-from serving.engines import IrisEngine
-from serving.grpc.port import reserve as reserve_port
-from serving.job_worker import JobWorker
+from serving.http.views import make_views
 from serving.jobs.store import open_store
 from serving.jobs.upkeep import Upkeep
-from serving.models import open_model
-from serving.process import ServerProcess
-from serving.runners import API_NAME, InceptionV3Runner, IrisRunner, connect
-from serving.server import LocalModel, import_models, restart_processes_in_containers, server_config
-from serving.tensor_http import Submit, TensorClient
+from serving.protocols.inference import serve_models
+from serving.protocols.open_inference.rest import make_v2
+from serving.protocols.served_models import ServedModels
+from serving.protocols.tfserving.rest import make_tfserving
+from serving.store.models import open_model
 
 
 class IrisRoutes:
@@ -193,8 +193,8 @@ class ModelServing(*ROUTES):
 
     def start_batch(self) -> None:
         """The database may be away, as the store of jobs may."""
-        from serving.api.batch_handler import BatchHandler
         from serving.batch.database import Database
+        from serving.http.batch_handler import BatchHandler
 
         self.batch = BatchHandler(Database(settings.batch.database_url, connections=4), models=frozenset(models))
 
@@ -250,7 +250,7 @@ if settings.protocols.v2:
 if settings.protocols.tfserving:
     svc.mount_asgi_app(make_tfserving(*models))
 if settings.batch.database_url:
-    from serving.api.batch import make_batch  # SQLAlchemy takes its time, and most servers do without
+    from serving.http.batch import make_batch  # SQLAlchemy takes its time, and most servers do without
 
     svc.mount_asgi_app(make_batch())
 svc.mount_asgi_app(make_views(iris=settings.iris.enabled, inception_v3=settings.inception_v3.enabled))

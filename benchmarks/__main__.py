@@ -24,7 +24,7 @@ from benchmarks.machine import describe
 from benchmarks.options import Options
 from benchmarks.results import ResultsError, Section, write_section
 from benchmarks.server import ROOT, ServerError
-from serving.errors import ServingError
+from serving.core.errors import ServingError
 
 BENCHMARKS = {module.NAME: module for module in (iris, inception_v3, batching, overload, jobs, batch, protocols)}
 ON_REQUEST = frozenset({overload.NAME, jobs.NAME, batch.NAME, protocols.NAME})

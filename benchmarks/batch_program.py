@@ -97,8 +97,8 @@ def one_by_one() -> dict[str, Any]:
     from serving.batch.database import Database
     from serving.batch.tables import Item, Status
     from serving.engines import IrisEngine
-    from serving.models import open_model
     from serving.settings import get_settings
+    from serving.store.models import open_model
 
     engine = IrisEngine(open_model(get_settings().iris.tag))
     engine.warm_up()
@@ -127,8 +127,8 @@ def bare_engine(rows: int) -> float:
     """ONNX Runtime alone, one thread, batches of the same size: rows per second of processor time."""
     import onnxruntime
 
-    from serving.models import open_model
     from serving.settings import get_settings
+    from serving.store.models import open_model
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1

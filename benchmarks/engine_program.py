@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.load import percentile
 from serving.engines import InceptionV3Engine, OpenVinoInceptionV3Engine
-from serving.models import SAVED_MODEL_DIRECTORY, open_model
+from serving.store.models import SAVED_MODEL_DIRECTORY, open_model
 from train.images import seeded_images
 
 Predict = Callable[[NDArray[np.uint8]], Any]

@@ -26,7 +26,7 @@ from benchmarks.results import Section, write_section
 from benchmarks.server import ROOT
 from benchmarks.table import NOTHING, Table, figure, ratio
 from benchmarks.targets import Target, at_least, targets_table
-from serving.models import open_model
+from serving.store.models import open_model
 from train.inception_v3 import TOLERANCE
 
 NAME = "engines"

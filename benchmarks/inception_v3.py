@@ -78,8 +78,8 @@ def run(options: Options) -> Section:
 
 
 def model_file() -> Path:
-    from serving.models import open_model
     from serving.settings import get_settings
+    from serving.store.models import open_model
 
     return open_model(get_settings().inception_v3.tag).onnx_path
 

@@ -18,11 +18,11 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from serving.configuration import read_settings
-from serving.errors import ConfigurationError, ModelError
+from serving.core.errors import ConfigurationError, ModelError
 from serving.inventory import FILE, Inventory, Service, model_tags, take_models
-from serving.locked import locked_versions
-from serving.models import check_versions, open_model
+from serving.settings.reading import read_settings
+from serving.store.lockfile import locked_versions
+from serving.store.models import check_versions, open_model
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "deploy/Dockerfile.template"

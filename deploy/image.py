@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deploy.bento import ROOT, BuildError, build
-from serving.errors import ConfigurationError, ModelError
-from serving.locked import locked_here
+from serving.core.errors import ConfigurationError, ModelError
+from serving.store.lockfile import locked_here
 
 BIN = Path(sys.executable).parent
 ENGINES = ("docker", "podman", "buildah")

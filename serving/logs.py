@@ -8,7 +8,7 @@ from typing import Any
 
 from pythonjsonlogger.msgspec import MsgspecFormatter
 
-from serving.sections.observability import LoggingSettings
+from serving.settings.observability import LoggingSettings
 
 _TEXT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 

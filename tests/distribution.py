@@ -34,7 +34,7 @@ TOGETHER = {
     ),
     # TensorFlow, whose import takes seconds
     "keras": (
-        "tests/test_images.py",
+        "tests/codecs/test_image_decoding.py",
         "tests/train/test_finished_models.py",
         "tests/train/test_inception_v3.py",
         "tests/train/test_keras_weights.py",
@@ -45,7 +45,7 @@ _GROUPS = {file: group for group, files in TOGETHER.items() for file in files}
 # What mostly waits comes first, so that something else computes meanwhile; many quick files last, so that all processes
 # end at about the same time.
 _FIRST = ("tests/faults/", "tests/jobs/")
-_LAST = ("tests/api/", "tests/benchmarks/", "tests/engines/", "tests/test_")
+_LAST = ("tests/http/", "tests/benchmarks/", "tests/engines/", "tests/test_")
 
 
 def group(test: str) -> str:

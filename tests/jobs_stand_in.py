@@ -1,6 +1,6 @@
 """A stand-in of the jobs API, on a real socket: it answers what a test has put down and can fail on purpose.
 
-What the real one does is tested in tests/api and tests/e2e; here are the outages that cannot be had from it at will.
+What the real one does is tested in tests/http and tests/e2e; here are the outages that cannot be had from it at will.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _TRAIN = [sys.executable, "-m", "train", "--weights", "random", "--quiet"]
 
 
 def _fingerprint() -> str:
-    sources = [*sorted((ROOT / "train").glob("*.py")), ROOT / "serving/models.py", ROOT / "requirements/dev.lock"]
+    sources = [*sorted((ROOT / "train").glob("*.py")), ROOT / "serving/store/models.py", ROOT / "requirements/dev.lock"]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes())

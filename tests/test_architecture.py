@@ -42,14 +42,15 @@ def test_what_ships_does_not_import_what_trains(module: Path) -> None:
     assert _below(imports(module), *TRAINING) == set()
 
 
-OUTER = ("serving.api", "serving.runners", "serving.process", "serving.server", "service")
+OUTER = ("serving.http", "serving.bento.runners", "serving.bento.process", "serving.bento.server", "service")
 HTTP = ("starlette", "fastapi", "uvicorn", "httpx", "aiohttp", "_bentoml_sdk", "_bentoml_impl")
 
 
 @pytest.mark.parametrize("module", sorted((SERVING / "engines").glob("*.py")), ids=_name)
 def test_engines_know_no_http_no_bentoml_and_no_queue(module: Path) -> None:
     assert (
-        _below(imports(module), *OUTER, *HTTP, "bentoml", "serving.batching", "serving.admission", "asyncio") == set()
+        _below(imports(module), *OUTER, *HTTP, "bentoml", "serving.core.batcher", "serving.core.admission", "asyncio")
+        == set()
     )
 
 
@@ -83,7 +84,7 @@ def test_the_batch_pattern_knows_neither_the_api_nor_bentoml(module: Path) -> No
 
 
 def test_only_runners_and_service_know_the_runners() -> None:
-    assert [_name(module) for module in MODULES if _below(imports(module), "serving.runners")] == []
+    assert [_name(module) for module in MODULES if _below(imports(module), "serving.bento.runners")] == []
 
 
 def _environment_reads(module: Path) -> Iterator[int]:
@@ -99,9 +100,9 @@ def _environment_reads(module: Path) -> Iterator[int]:
 MAY_READ_THE_ENVIRONMENT = {
     "serving.settings",
     "serving.metrics",
-    "serving.process",
-    "serving.server",
-    "serving.imported",
+    "serving.bento.process",
+    "serving.bento.server",
+    "serving.store.imported",
 }
 
 

@@ -310,7 +310,7 @@ def test_the_worker_gets_its_options(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_worker_that_cannot_start_says_why(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from serving.errors import ConfigurationError
+    from serving.core.errors import ConfigurationError
     from serving.settings import get_settings
 
     def refuse(**_: Any) -> int:

@@ -20,9 +20,9 @@ from serving import inventory
 from serving.cli import main
 from serving.commands import exits
 from serving.inventory import built_service, take_inventory
-from serving.inventory_diff import Difference, differences
-from serving.models import open_model
+from serving.inventory.diff import Difference, differences
 from serving.settings import get_settings
+from serving.store.models import open_model
 from tests.server import Server
 
 FIRST: dict[str, Any] = {

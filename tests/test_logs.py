@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from serving.logs import configure_logging
-from serving.sections.observability import LoggingSettings
+from serving.settings.observability import LoggingSettings
 from tests.process_state import kept_logging
 
 LINES = [

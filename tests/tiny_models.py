@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.models import ONNX_FILE, ModelMetadata, StoredModel, TensorSpec, Verification, Weights
+from serving.store.models import ONNX_FILE, ModelMetadata, StoredModel, TensorSpec, Verification, Weights
 
 IR_VERSION = 8
 OPSET = 17

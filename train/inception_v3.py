@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.models import ONNX_FILE, SAVED_MODEL_DIRECTORY, ModelMetadata, TensorSpec, Verification
+from serving.store.models import ONNX_FILE, SAVED_MODEL_DIRECTORY, ModelMetadata, TensorSpec, Verification
 from train import cli, keras_weights, onnx_graph, tensorflow_export, tensorflow_setup
 from train.errors import WeightsUnavailableError
 from train.images import SIDE, decode, encode, seeded_images

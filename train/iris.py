@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.models import ONNX_FILE, ModelMetadata, TensorSpec, Verification, Weights
+from serving.store.models import ONNX_FILE, ModelMetadata, TensorSpec, Verification, Weights
 from train import cli, onnx_graph
 from train.progress import Reporter
 from train.store import check_tag, library_versions, staging

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.models import Weights
+from serving.store.models import Weights
 from train.errors import TrainingError, WeightsUnavailableError
 from train.images import seeded_images
 from train.labels import check_length, numbered

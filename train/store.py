@@ -20,7 +20,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models.model import ModelStore
 
-from serving.models import ModelMetadata
+from serving.store.models import ModelMetadata
 from train.errors import TrainingError
 
 STAGING_PREFIX = "train-staging-"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from serving.models import Verification
+from serving.store.models import Verification
 from train.errors import VerificationError
 
 PROBABILITY_SUM_TOLERANCE = 1e-4

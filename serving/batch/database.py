@@ -13,7 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 Kind = Literal["sqlite", "mysql", "postgresql"]
 _DRIVERS: dict[str, tuple[Kind, str]] = {

@@ -18,7 +18,7 @@ from serving.batch.database import Database
 from serving.batch.reading import FileFormat
 from serving.batch.scope import Scope
 from serving.batch.tables import Item, Status
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 _PAGE_ROWS = 10_000
 COLUMNS = (

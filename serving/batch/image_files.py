@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
-from serving.errors import InvalidInputError
+from serving.core.errors import InvalidInputError
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A FIFO would wait for a writer; it is refused once it is open.

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from serving.batch.image_files import ImageFiles
 from serving.batch.predictor import Predictions
+from serving.codecs.image_decoding import load_image
+from serving.core.errors import InvalidInputError
+from serving.core.ranking import rank
 from serving.engines import ImageEngine
 from serving.engines.session import available_cores
-from serving.errors import InvalidInputError
-from serving.images import load_image
-from serving.predictions import rank
-from serving.sections.models import ImageSettings
+from serving.settings.models import ImageSettings
 
 TOP_K = 5
 _encode = msgspec.json.encode

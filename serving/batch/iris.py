@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serving.batch.predictor import Predictions
 from serving.engines import IrisEngine
-from serving.models import StoredModel
+from serving.store.models import StoredModel
 
 _FLOAT32_MAX = 3.4028234663852886e38
 _Number = Annotated[float, msgspec.Meta(ge=-_FLOAT32_MAX, le=_FLOAT32_MAX)]

@@ -17,7 +17,7 @@ from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
 from serving.batch.reading import Line
 from serving.batch.validation import check_values
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 _BATCH_ROWS = 10_000
 

@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from serving.batch.database import Database
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 VERSION_TABLE = "batch_version"
 _MIGRATIONS = Path(__file__).resolve().parent / "migrations"

@@ -9,8 +9,8 @@ from typing import TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from serving.batch.database import Database, is_conflict, is_outage
-from serving.errors import ServingError
-from serving.jobs.backoff import Backoff
+from serving.core.backoff import Backoff
+from serving.core.errors import ServingError
 
 _Result = TypeVar("_Result")
 

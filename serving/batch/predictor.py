@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from serving.model_source import prepare_models
-from serving.models import check_versions, open_model
 from serving.settings import Settings
+from serving.store.models import check_versions, open_model
+from serving.store.source import prepare_models
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import IO, Literal, NamedTuple
 
 import msgspec
 
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 FileFormat = Literal["csv", "jsonl", "parquet"]
 _FORMATS: dict[str, FileFormat] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}

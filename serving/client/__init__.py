@@ -17,7 +17,7 @@ from serving.client.answers import ApiError, ClientError, Job, JobFailedError, U
 from serving.client.client import Client
 from serving.client.predict import AsyncPredictor, Predictor
 from serving.client.predictions import Candidate, Prediction
-from serving.errors import ErrorDetail
+from serving.core.errors import ErrorDetail
 from serving.jobs.job import JobError, ModelStats, Status
 
 __all__ = [

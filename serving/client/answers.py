@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from serving.errors import ErrorDetail
+from serving.core.errors import ErrorDetail
 from serving.jobs.job import JobError, ModelStats, Status
 
 

@@ -117,7 +117,7 @@ def failures() -> Iterator[None]:
     from sqlalchemy.exc import DBAPIError
 
     from serving.batch.persistence import DatabaseAwayError, cause
-    from serving.errors import ConfigurationError, ModelError
+    from serving.core.errors import ConfigurationError, ModelError
 
     try:
         yield
@@ -138,7 +138,7 @@ def opened(*, idle: bool = False, tables: bool = True) -> Iterator[tuple[Databas
     with failures():
         from serving.batch.database import Database
         from serving.batch.migrate import require_tables
-        from serving.configuration import read_settings
+        from serving.settings.reading import read_settings
 
         settings = read_settings()
         database = Database(settings.batch.url, idle_seconds=settings.batch.lease_seconds if idle else None)

@@ -12,7 +12,7 @@ from serving.commands.exits import DIFFERENT, DONE, FAILED, SERVER, USAGE, Failu
 
 if TYPE_CHECKING:
     from serving.inventory import Inventory
-    from serving.inventory_diff import Difference
+    from serving.inventory.diff import Difference
 
 
 @click.command()
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inventory(sides: tuple[str, str] | None, as_json: bool) -> int:
     """Print what exactly is here: system, CPU, Python, libraries, engines and models."""
-    from serving.errors import ConfigurationError, ModelError, UnavailableError
+    from serving.core.errors import ConfigurationError, ModelError, UnavailableError
 
     try:
         return _compare(*sides, as_json=as_json) if sides else _print(as_json=as_json)
@@ -39,9 +39,9 @@ def inventory(sides: tuple[str, str] | None, as_json: bool) -> int:
 
 
 def _print(*, as_json: bool) -> int:
-    from serving.configuration import read_settings
     from serving.inventory import take_inventory
-    from serving.model_source import prepare_models
+    from serving.settings.reading import read_settings
+    from serving.store.source import prepare_models
 
     settings = read_settings()
     prepare_models(settings)
@@ -51,7 +51,7 @@ def _print(*, as_json: bool) -> int:
 
 
 def _compare(first: str, second: str, *, as_json: bool) -> int:
-    from serving.inventory_diff import differences, read_inventory
+    from serving.inventory.diff import differences, read_inventory
 
     found = list(differences(read_inventory(first), read_inventory(second)))
     if as_json:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from serving.commands.exits import DONE, FAILED, ROWS_FAILED, Failure
-from serving.errors import ConfigurationError, ModelError
+from serving.core.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
     from serving.batch.files.run import Runner
-    from serving.models import StoredModel
+    from serving.store.models import StoredModel
 
 _NEEDS_FILES = "score-files needs pyarrow: pip install 'model-serving[files]'"
 # Errors of object stores that are no OSError, such as a lack of credentials, by the package that raises them.
@@ -117,9 +117,9 @@ def score_files(  # noqa: PLR0917 - click passes options by name
 
 
 def _model() -> StoredModel:
-    from serving.configuration import read_settings
-    from serving.model_source import prepare_models
-    from serving.models import check_versions, open_model
+    from serving.settings.reading import read_settings
+    from serving.store.models import check_versions, open_model
+    from serving.store.source import prepare_models
 
     settings = read_settings()
     prepare_models(settings)

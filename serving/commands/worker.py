@@ -34,12 +34,12 @@ def worker(models: tuple[str, ...], concurrency: int, port: int | None) -> int:
     Any number of workers may run on any number of hosts, as long as all have the same `jobs.url`. The exit status
     is 0 after a drain within the grace period.
     """
-    from serving.configuration import read_settings
-    from serving.errors import ConfigurationError, ModelError
+    from serving.core.errors import ConfigurationError, ModelError
+    from serving.settings.reading import read_settings
 
     try:
         from serving.jobs.supervisor import supervise
-        from serving.model_source import prepare_models
+        from serving.store.source import prepare_models
 
         prepare_models(read_settings())
         return supervise(models=list(dict.fromkeys(models)), concurrency=concurrency, port=port)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.engines.session import describe, open_session
-from serving.models import StoredModel
+from serving.store.models import StoredModel
 
 FEATURES = 4
 

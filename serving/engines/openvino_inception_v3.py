@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.core.errors import ModelError
 from serving.engines.inception_v3 import IMAGE_SHAPE
 from serving.engines.session import available_cores
-from serving.errors import ModelError
-from serving.models import StoredModel
+from serving.store.models import StoredModel
 
 Precision = Literal["float32", "bfloat16"]
 _PRECISIONS: dict[str, Precision] = {"f32": "float32", "bf16": "bfloat16"}

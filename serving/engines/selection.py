@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.core.errors import ModelError
 from serving.engines.inception_v3 import InceptionV3Engine
 from serving.engines.openvino_inception_v3 import (
     OpenVinoInceptionV3Engine,
@@ -16,8 +17,7 @@ from serving.engines.openvino_inception_v3 import (
     not_installed,
     openvino_is_installed,
 )
-from serving.errors import ModelError
-from serving.models import StoredModel
+from serving.store.models import StoredModel
 
 EngineName = Literal["onnxruntime", "openvino"]
 

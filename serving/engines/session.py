@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from serving.errors import ModelError
-from serving.models import StoredModel, TensorSpec
+from serving.core.errors import ModelError
+from serving.store.models import StoredModel, TensorSpec
 
 # What ONNX Runtime raises for a file that is missing, broken, or in a format newer than it reads. Its
 # message names the newest IR version or opset that it supports.

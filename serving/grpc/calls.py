@@ -15,14 +15,14 @@ import grpc
 from google.protobuf.message import DecodeError
 from opentelemetry import propagate, trace
 
-from serving.api.errors import STATUS, internal_error
-from serving.api.request import CLIENT_LEFT
-from serving.errors import DeadlineExceededError, MalformedRequestError, ServingError
+from serving.core.errors import DeadlineExceededError, MalformedRequestError, ServingError
 from serving.grpc.messages import POOL, message
 from serving.grpc.status import CODE, trailing
 from serving.grpc.wire import check_fields
+from serving.http.errors import STATUS, internal_error
+from serving.http.request import CLIENT_LEFT
 from serving.metrics import Metrics
-from serving.prediction_log import log_prediction
+from serving.metrics.prediction_log import log_prediction
 
 error_logger = logging.getLogger("serving.error")
 _tracer = trace.get_tracer("serving.grpc")

@@ -11,7 +11,7 @@ import socket
 
 from bentoml.exceptions import BentoMLException
 
-from serving.sections.grpc import GrpcSettings
+from serving.settings.grpc import GrpcSettings
 
 _held: list[socket.socket] = []
 

@@ -12,17 +12,17 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2_grpc
 
-from serving.api.served_models import ServedModels
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 from serving.grpc import health, reflection
 from serving.grpc.calls import Calls
 from serving.grpc.messages import INFERENCE, MODELS, PREDICTION
-from serving.grpc.open_inference import InferenceService
 from serving.grpc.port import address
-from serving.grpc.tfserving import ModelService, PredictionService
 from serving.metrics import Metrics
-from serving.sections.grpc import GrpcSettings
+from serving.protocols.open_inference.grpc import InferenceService
+from serving.protocols.served_models import ServedModels
+from serving.protocols.tfserving.grpc import ModelService, PredictionService
 from serving.settings import Settings
+from serving.settings.grpc import GrpcSettings
 
 logger = logging.getLogger("serving.grpc")
 

@@ -6,7 +6,7 @@ import math
 
 import grpc
 
-from serving.errors import (
+from serving.core.errors import (
     ConflictError,
     DeadlineExceededError,
     InvalidImageError,

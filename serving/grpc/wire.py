@@ -11,7 +11,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
-from serving.errors import InvalidInputError, MalformedRequestError
+from serving.core.errors import InvalidInputError, MalformedRequestError
 
 _LARGE_BYTES = 16_384
 """Of a smaller message the most that fits in takes some milliseconds."""

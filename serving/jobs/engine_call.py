@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serving.errors import (
+from serving.core.errors import (
     InvalidInputError,
     MalformedRequestError,
     PayloadTooLargeError,

@@ -9,9 +9,8 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
-from serving.errors import UnavailableError
-from serving.job_metrics import JobMetrics
-from serving.jobs.backoff import Backoff, wait_for
+from serving.core.backoff import Backoff, wait_for
+from serving.core.errors import UnavailableError
 from serving.jobs.changes import Changes
 from serving.jobs.engine_call import EngineCall, Failure, Ready, failure
 from serving.jobs.job import Claimed
@@ -20,6 +19,7 @@ from serving.jobs.recorder import Recorder
 from serving.jobs.store import JobStore
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Work
+from serving.metrics.jobs import JobMetrics
 
 logger = logging.getLogger("serving.jobs.worker")
 

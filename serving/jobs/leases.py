@@ -9,8 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from serving.errors import UnavailableError
-from serving.jobs.backoff import Backoff, wait_for
+from serving.core.backoff import Backoff, wait_for
+from serving.core.errors import UnavailableError
 from serving.jobs.job import Lease
 from serving.jobs.store import JobStore
 

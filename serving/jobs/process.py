@@ -25,16 +25,16 @@ from typing import Any
 import msgspec
 from prometheus_client import REGISTRY
 
-from serving.errors import ConfigurationError, ModelError
-from serving.job_metrics import JobMetrics
+from serving.core.errors import ConfigurationError, ModelError
 from serving.jobs.journal import Journal
 from serving.jobs.store import open_store
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Work
 from serving.jobs.worker import Worker
 from serving.logs import configure_logging
-from serving.models import ModelMetadata, StoredModel
+from serving.metrics.jobs import JobMetrics
 from serving.settings import Settings
+from serving.store.models import ModelMetadata, StoredModel
 
 logger = logging.getLogger("serving.jobs.process")
 

@@ -6,15 +6,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from serving.errors import NotFoundError, UnavailableError
-from serving.job_metrics import JobMetrics
-from serving.jobs.backoff import Backoff
+from serving.core.backoff import Backoff
+from serving.core.errors import NotFoundError, UnavailableError
 from serving.jobs.changes import Changes
 from serving.jobs.engine_call import Outcome
 from serving.jobs.job import Claimed, Lease, Status
 from serving.jobs.journal import Journal
 from serving.jobs.leases import Leases
 from serving.jobs.store import JobStore
+from serving.metrics.jobs import JobMetrics
 
 logger = logging.getLogger("serving.jobs.worker")
 

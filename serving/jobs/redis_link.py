@@ -31,7 +31,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from serving.errors import ConfigurationError, UnavailableError
+from serving.core.errors import ConfigurationError, UnavailableError
 from serving.jobs.redis_common import Script
 
 log = logging.getLogger("serving.jobs.redis")

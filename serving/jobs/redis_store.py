@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from serving.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from serving.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from serving.jobs import redis_scripts as scripts
 from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
 from serving.jobs.redis_claims import CLAIM, NEXT_DUE
@@ -21,7 +21,7 @@ from serving.jobs.redis_common import BOUND, Script
 from serving.jobs.redis_link import RedisLink, log
 from serving.jobs.redis_waiters import Waiters
 from serving.jobs.store import queue_full
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 
 # A lost message or a lost token costs at most so long.
 RECHECK_SECONDS = 2.0

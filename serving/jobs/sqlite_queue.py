@@ -6,12 +6,12 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from serving.errors import ConflictError
+from serving.core.errors import ConflictError
 from serving.jobs.job import Claimed, Job, JobError, Lease, NewJob, Status, Submitted
 from serving.jobs.notify import topic
 from serving.jobs.sqlite_view import BY_ID, SqliteView
 from serving.jobs.store import queue_full
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 
 # Most jobs that one step takes back, ends or forgets beside its own work: no step takes long.
 MOST_AT_ONCE = 200

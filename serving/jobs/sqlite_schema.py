@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 VERSION = 1
 BUSY_SECONDS = 5.0

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from serving.errors import ConfigurationError, UnavailableError
+from serving.core.errors import ConfigurationError, UnavailableError
 from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
 from serving.jobs.notify import Notifier, topic
 from serving.jobs.sqlite_queue import SqliteQueue
 from serving.jobs.sqlite_schema import connect, is_crowded, is_outage
 from serving.jobs.sqlite_view import SqliteView
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 
 logger = logging.getLogger(__name__)
 

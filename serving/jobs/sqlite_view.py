@@ -8,9 +8,9 @@ import sqlite3
 import time
 from typing import Any
 
-from serving.errors import InvalidInputError, NotFoundError
+from serving.core.errors import InvalidInputError, NotFoundError
 from serving.jobs.job import Job, JobError, JobPage, ModelStats, Status
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 
 RATE_SECONDS = 60
 _NEWEST = 2**63 - 1

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from serving.errors import ConfigurationError, OverloadedError
+from serving.core.errors import ConfigurationError, OverloadedError
 from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 
 _LONGEST_RETRY_SECONDS = 60
 

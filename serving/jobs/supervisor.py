@@ -19,16 +19,16 @@ from typing import cast
 import msgspec
 
 import serving
-from serving.errors import ConfigurationError, UnavailableError
-from serving.jobs.backoff import Backoff, wait_for
+from serving.core.backoff import Backoff, wait_for
+from serving.core.errors import ConfigurationError, UnavailableError
 from serving.jobs.job import Lease
 from serving.jobs.journal import JournalReader
 from serving.jobs.process import DRAIN, EXIT_CONFIGURATION, HURRY, Plan, plan_of
 from serving.jobs.store import JobStore, open_store
 from serving.logs import configure_logging
-from serving.models import StoredModel, check_versions, open_model
-from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.settings import Settings, get_settings
+from serving.settings.models import InceptionV3Settings, IrisSettings
+from serving.store.models import StoredModel, check_versions, open_model
 
 logger = logging.getLogger("serving.jobs.supervisor")
 

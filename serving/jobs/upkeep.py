@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from serving.errors import UnavailableError
+from serving.core.errors import UnavailableError
 from serving.jobs.job import ModelStats
 from serving.jobs.store import JobStore
 

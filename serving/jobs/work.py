@@ -15,16 +15,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.codecs.image_decoding import load_image, sample_image
+from serving.core.errors import ConfigurationError, InvalidInputError, MalformedRequestError, ServingError
+from serving.core.ranking import check_top_k, image_answer, iris_answer
 from serving.engines import IrisEngine, open_inception_v3
 from serving.engines.inception_v3 import IMAGE_SHAPE
 from serving.engines.iris import FEATURES
-from serving.errors import ConfigurationError, InvalidInputError, MalformedRequestError, ServingError
-from serving.images import load_image, sample_image
 from serving.jobs.job import Claimed
-from serving.models import StoredModel
-from serving.predictions import check_top_k, image_answer, iris_answer
-from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.settings import Settings
+from serving.settings.models import InceptionV3Settings, IrisSettings
+from serving.store.models import StoredModel
 
 _ROWS_DTYPE = np.dtype("<f4")
 

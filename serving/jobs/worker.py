@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
+from serving.core.backoff import wait_for
 from serving.engines.session import available_cores
-from serving.job_metrics import JobMetrics
-from serving.jobs.backoff import wait_for
 from serving.jobs.journal import Journal
 from serving.jobs.lane import Lane
 from serving.jobs.leases import Leases
@@ -19,6 +18,7 @@ from serving.jobs.store import JobStore
 from serving.jobs.upkeep import Upkeep
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Work
+from serving.metrics.jobs import JobMetrics
 from serving.settings import Settings
 
 logger = logging.getLogger("serving.jobs.worker")

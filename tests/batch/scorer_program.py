@@ -21,7 +21,7 @@ from serving.batch.persistence import Persistent  # noqa: F401 - loads what a sc
 from serving.batch.predictor import Predictor
 from serving.batch.scorer import Plan, Scorer
 from serving.batch.stopping import Stopper
-from serving.models import open_model
+from serving.store.models import open_model
 
 
 class _Quiet:

@@ -28,7 +28,7 @@ from serving.batch.scope import Scope
 from serving.batch.state import items_by_model
 from serving.batch.tables import Item
 from serving.cli import main
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 from serving.settings import get_settings
 from tests.batch.rows import fill, rows, score
 

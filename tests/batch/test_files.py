@@ -20,7 +20,7 @@ import pytest
 
 from serving.batch.files.run import Threads, plan, run
 from serving.engines import IrisEngine
-from serving.models import open_model
+from serving.store.models import open_model
 from tests.batch.files import COLUMNS, Command, features, read, table, write
 from tests.server import ROOT
 

@@ -23,7 +23,7 @@ import pytest
 from serving.batch.files.run import plan
 from serving.batch.files.scoring import PartScorer
 from serving.engines import IrisEngine
-from serving.models import open_model
+from serving.store.models import open_model
 from tests.batch.files import COLUMNS, Command, table, write
 from tests.server import ROOT, free_port
 

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 from serving.batch.files.run import Threads, plan, run
 from serving.batch.files.scoring import PartScorer
 from serving.engines import IrisEngine
-from serving.models import open_model
+from serving.store.models import open_model
 from tests.batch.files import Command, table
 
 

@@ -14,13 +14,13 @@ import pytest
 from serving.batch.image_files import ImageFiles, check_image_row
 from serving.batch.images import ImagePredictor
 from serving.batch.predictor import predictors
+from serving.codecs.image_decoding import load_image
+from serving.core.errors import InvalidInputError
+from serving.core.ranking import image_answer
 from serving.engines import open_inception_v3
-from serving.errors import InvalidInputError
-from serving.images import load_image
-from serving.models import open_model
-from serving.predictions import image_answer
-from serving.sections.models import ImageSettings
 from serving.settings import Settings
+from serving.settings.models import ImageSettings
+from serving.store.models import open_model
 from tests.pictures import encoded, huge_png, picture
 from tests.tiny_models import metadata
 

@@ -10,10 +10,10 @@ import pytest
 
 from serving.batch.iris import TOO_LARGE, IrisPredictor
 from serving.batch.predictor import predictors
+from serving.core.ranking import iris_answer
 from serving.engines import IrisEngine
-from serving.models import open_model
-from serving.predictions import iris_answer
 from serving.settings import Settings
+from serving.store.models import open_model
 
 
 @pytest.fixture(scope="module")

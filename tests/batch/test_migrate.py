@@ -14,7 +14,7 @@ from serving.batch.database import Database
 from serving.batch.migrate import VERSION_TABLE, config, head, migrate, require_tables
 from serving.batch.migrations.comparing import same_type
 from serving.batch.tables import Base
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 
 def test_migrations_make_the_tables_that_the_models_say(empty_database: Database) -> None:

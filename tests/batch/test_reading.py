@@ -12,7 +12,7 @@ import pytest
 from serving.batch import reading
 from serving.batch.reading import Line, format_of, read_lines
 from serving.batch.validation import check_values
-from serving.errors import ConfigurationError
+from serving.core.errors import ConfigurationError
 
 
 def _read(tmp_path: Path, name: str, content: str | bytes, **options: list[str]) -> list[Line]:

@@ -20,7 +20,7 @@ from serving.batch.scorer import Plan
 from serving.batch.state import items_by_model, latest_runs, retry
 from serving.batch.stopping import Stopper
 from serving.batch.tables import Item, Run, Status
-from serving.errors import ModelError
+from serving.core.errors import ModelError
 from tests.batch.rows import TAG, Silent, Sums, fill, rows, score
 
 

@@ -11,7 +11,7 @@ from benchmarks.jobs_program import PAYLOAD_BYTES, Depth, Inside, image_file
 from benchmarks.load import LoadResult
 from benchmarks.raw_engine import EngineResult
 from benchmarks.redis_server import redis_server
-from serving.images import load_image
+from serving.codecs.image_decoding import load_image
 
 
 def result(

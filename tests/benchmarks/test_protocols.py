@@ -10,7 +10,7 @@ from benchmarks.measurement import Measurement, Outcome, Point
 from benchmarks.protocol_contenders import BLOCKS, contenders
 from benchmarks.protocols import PEERS
 from benchmarks.server import Server
-from serving.api.v2_request import header_length, read_request
+from serving.protocols.open_inference.request import header_length, read_request
 
 
 def measured(name: str, rates: dict[int, float]) -> Measurement:

@@ -10,7 +10,7 @@ import pytest
 from deploy import image
 from deploy.bento import BuildError
 from serving.inventory import canonical
-from serving.locked import locked_versions
+from serving.store.lockfile import locked_versions
 
 
 def test_the_bill_of_materials_has_every_library_with_its_hashes(tmp_path: Path) -> None:

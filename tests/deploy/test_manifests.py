@@ -16,8 +16,8 @@ import yaml
 from serving.commands import exits
 from serving.jobs.store import open_store
 from serving.jobs.worker_http import make_app
-from serving.sections.jobs import JobsSettings
 from serving.settings import ENV_PREFIX, FILE_VARIABLE, Settings
+from serving.settings.jobs import JobsSettings
 from tests.deploy.copies import copies
 from tests.deploy.manifests import (
     KUBERNETES,

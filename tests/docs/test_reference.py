@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import BaseModel
 
-from serving.api.errors import STATUS
+from serving.http.errors import STATUS
 from serving.settings import ENV_PREFIX, Settings
 from tests.docs import generated, programs, readme
 from tests.docs.normalised import normalised, same

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 OPAQUE = "^/inception_v3/(predict(/batched|/label)?|jobs)$|^/jobs$"
 """Not every file is an image, not every string is base64 or a cursor, and no schema can say which are."""
 PROTOCOLS = "^/v1/|^/v2/models/"
-"""Nor is every tensor as long as its shape says. tests/api/test_protocol_fuzz.py asks these routes far more often."""
+"""Nor is every tensor as long as its shape says. tests/protocols/test_rest_fuzz.py asks these routes far more often."""
 CONFIGURATION = """
 # It gives the server a millisecond, too, and then 504 is the right answer.
 [checks.not_a_server_error]

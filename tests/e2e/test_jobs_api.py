@@ -15,7 +15,7 @@ import pytest
 
 from serving.jobs.job import JobError, JobPage, Lease
 from serving.jobs.store import JobStore, open_store
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 from tests.server import Server, serving
 
 ROW = {"data": [[5.1, 3.5, 1.4, 0.2]]}

@@ -15,7 +15,7 @@ import pytest
 
 from serving.jobs.job import Job, Status
 from serving.jobs.store import JobStore, open_store
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 from tests.e2e.test_observability import eventually, total
 from tests.server import Server, serving
 

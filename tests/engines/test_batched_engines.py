@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.batching import MicroBatcher
+from serving.core.batcher import MicroBatcher
 from serving.engines import ImageEngine, InceptionV3Engine, IrisEngine
-from serving.models import open_model
+from serving.store.models import open_model
 
 Rows = np.ndarray[Any, Any]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from serving.core.errors import ModelError
 from serving.engines import InceptionV3Engine
-from serving.errors import ModelError
-from serving.models import open_model
+from serving.store.models import open_model
 
 
 @pytest.fixture(scope="module")

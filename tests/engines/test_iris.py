@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from serving.engines import IrisEngine
-from serving.models import open_model
+from serving.store.models import open_model
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from serving.core.errors import ModelError
 from serving.engines import InceptionV3Engine, OpenVinoInceptionV3Engine, open_inception_v3
 from serving.engines import openvino_inception_v3 as module
 from serving.engines.selection import choose_engine
-from serving.errors import ModelError
-from serving.models import TensorSpec, open_model
+from serving.store.models import TensorSpec, open_model
 from tests.tiny_models import tiny_graph, tiny_model
 from train.images import seeded_images
 

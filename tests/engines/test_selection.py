@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from serving.core.errors import ModelError
 from serving.engines import InceptionV3Engine, openvino_inception_v3, selection
 from serving.engines.selection import check_engine, choose_engine, open_inception_v3
-from serving.errors import ModelError
 from tests.tiny_models import tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,10 +9,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from serving.core.errors import ModelError
 from serving.engines import IrisEngine
 from serving.engines.session import available_cores, open_session
-from serving.errors import ModelError
-from serving.models import TensorSpec
+from serving.store.models import TensorSpec
 from tests.tiny_models import tiny_graph, tiny_model
 
 

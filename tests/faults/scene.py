@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from serving.jobs.job import Job, NewJob, Status, new_job_id
 from serving.jobs.store import JobStore, open_store
-from serving.sections.jobs import JobsSettings
 from serving.settings import ENV_PREFIX
+from serving.settings.jobs import JobsSettings
 from tests.faults.worker_tree import WorkerTree
 from tests.faults.works import BATCH_VARIABLE, DIRECTORY_VARIABLE, MODEL, Line, Order, gate_file, read_lines
 

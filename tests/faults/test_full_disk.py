@@ -23,10 +23,10 @@ LIMIT_BYTES = 32 * 1024
 
 SUBMIT = """
 import asyncio, resource, sys
-from serving.errors import UnavailableError
+from serving.core.errors import UnavailableError
 from serving.jobs.store import open_store
 from serving.jobs.job import NewJob, new_job_id
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import UnavailableError
+from serving.core.errors import UnavailableError
 from serving.jobs.job import Status
 from tests.faults.scene import LEASE_SECONDS, LONG_SECONDS, Scene
 from tests.faults.works import Order

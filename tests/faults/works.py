@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from serving.errors import ServingError
+from serving.core.errors import ServingError
 from serving.jobs.job import Claimed
 from serving.jobs.work import Answer, Prepared
-from serving.models import StoredModel
 from serving.settings import Settings
+from serving.store.models import StoredModel
 
 MODEL = "faulty"
 DIRECTORY_VARIABLE = "FAULTS_DIRECTORY"

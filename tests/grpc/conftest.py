@@ -10,9 +10,9 @@ import pytest
 
 from serving.grpc.messages import INFERENCE, MODELS, POOL, PREDICTION, message
 from serving.grpc.server import GrpcServer
-from serving.sections.grpc import GrpcSettings
 from serving.settings import Settings, get_settings
-from tests.api.conftest import anyio_backend, app, client, drops, hold, metric, queued, running
+from serving.settings.grpc import GrpcSettings
+from tests.http.conftest import anyio_backend, app, client, drops, hold, metric, queued, running
 from tests.server import free_port
 
 __all__ = ["anyio_backend", "app", "client", "drops", "hold", "metric", "queued", "running"]

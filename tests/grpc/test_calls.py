@@ -13,16 +13,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from serving.admission import Admission
-from serving.api.errors import STATUS
-from serving.errors import ServingError, UnavailableError
+from serving.codecs.image_decoding import sample_image
+from serving.core.admission import Admission
+from serving.core.errors import ServingError, UnavailableError
 from serving.grpc import calls
 from serving.grpc.messages import message
 from serving.grpc.status import CODE
-from serving.images import sample_image
-from tests.api.conftest import Hold, Metric
+from serving.http.errors import STATUS
 from tests.grpc.conftest import Ask, make_server, method, with_grpc
 from tests.grpc.requests import infer_images, infer_rows, predict_images, predict_rows
+from tests.http.conftest import Hold, Metric
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.images import sample_image
+from serving.codecs.image_decoding import sample_image
 from tests.grpc.conftest import method
 from tests.grpc.requests import infer_images, infer_rows, predict_images, predict_rows
 

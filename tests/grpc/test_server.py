@@ -17,15 +17,15 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic import ValidationError
 
-from serving.errors import ConfigurationError
+from serving.codecs.image_decoding import sample_image
+from serving.core.errors import ConfigurationError
 from serving.grpc import port
 from serving.grpc.messages import INFERENCE, MODELS, PREDICTION
 from serving.grpc.server import GrpcServer
-from serving.images import sample_image
-from serving.sections.grpc import GrpcSettings
-from tests.api.conftest import Hold
+from serving.settings.grpc import GrpcSettings
 from tests.grpc.conftest import make_server, method, with_grpc
 from tests.grpc.requests import infer_images, infer_rows
+from tests.http.conftest import Hold
 from tests.server import free_port
 
 pytestmark = pytest.mark.anyio

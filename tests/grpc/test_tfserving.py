@@ -10,8 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
+from serving.codecs.image_decoding import sample_image
 from serving.grpc.messages import message
-from serving.images import sample_image
 from tests.grpc.conftest import Ask
 from tests.grpc.requests import DT_DOUBLE, DT_STRING, ROW, ClassificationRequest, predict_images, predict_rows
 

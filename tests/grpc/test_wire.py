@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.errors import InvalidInputError, MalformedRequestError
+from serving.core.errors import InvalidInputError, MalformedRequestError
 from serving.grpc.messages import message
 from serving.grpc.wire import check_fields
 

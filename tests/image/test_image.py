@@ -21,12 +21,12 @@ import yaml
 
 from deploy.bento import build, describe
 from deploy.image import containerize
-from serving.locked import locked_versions
-from serving.models import open_model
+from serving.store.lockfile import locked_versions
+from serving.store.models import open_model
 from tests.image import stand_in
 from tests.image.podman import inspect, podman, remove_storage, run_options, use_own_storage
 from tests.server import free_port
-from tests.test_model_source import pack, put
+from tests.store.test_source import pack, put
 
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 MOST_MEGABYTES = 350

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from serving.jobs.store import JobStore, open_store
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 from tests.jobs.redis_server import GivenRedis, private_redis, redis_server
 
 __all__ = ["private_redis", "redis_server"]

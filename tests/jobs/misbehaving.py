@@ -16,11 +16,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from serving.errors import InvalidInputError
+from serving.core.errors import InvalidInputError
 from serving.jobs.job import Claimed, NewJob
 from serving.jobs.work import Answer, Prepared
-from serving.models import StoredModel
 from serving.settings import Settings
+from serving.store.models import StoredModel
 from tests.jobs.factory import new_job
 
 OPEN_WORK = "tests.jobs.misbehaving:open_work"

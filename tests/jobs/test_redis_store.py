@@ -14,12 +14,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError
 
-from serving.errors import ConfigurationError, ConflictError, OverloadedError, UnavailableError
+from serving.core.errors import ConfigurationError, ConflictError, OverloadedError, UnavailableError
 from serving.jobs import redis_link, redis_store
 from serving.jobs.job import Status
 from serving.jobs.redis_common import Script
 from serving.jobs.redis_store import RedisJobStore
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 from tests.jobs.factory import BROKEN, LONG_SECONDS, MODEL, claim_one, new_job, next_claim, submit, until
 from tests.jobs.redis_server import GivenRedis, PrivateRedis, private_redis
 

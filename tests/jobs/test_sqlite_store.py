@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.errors import ConfigurationError, UnavailableError
+from serving.core.errors import ConfigurationError, UnavailableError
 from serving.jobs import sqlite_schema
 from serving.jobs.job import Lease, Status
 from serving.jobs.sqlite_queue import MOST_AT_ONCE, SqliteQueue
 from serving.jobs.sqlite_schema import connect
 from serving.jobs.sqlite_store import SqliteJobStore
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 from tests.jobs.conftest import OpenStore
 from tests.jobs.factory import BROKEN, LONG_SECONDS, MODEL, claim_one, new_job, next_claim, submit
 
@@ -165,7 +165,7 @@ SUBMIT = """
 import asyncio, sys
 from serving.jobs.job import NewJob, new_job_id
 from serving.jobs.store import open_store
-from serving.sections.jobs import JobsSettings
+from serving.settings.jobs import JobsSettings
 async def main(url, count):
     print("ready", flush=True)
     sys.stdin.readline()

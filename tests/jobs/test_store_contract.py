@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from serving.errors import ConflictError, InvalidInputError, NotFoundError, OverloadedError
+from serving.core.errors import ConflictError, InvalidInputError, NotFoundError, OverloadedError
 from serving.jobs.job import Claimed, Job, JobError, Lease, Status, new_job_id
 from serving.jobs.store import JobStore
 from tests.jobs.conftest import OpenStore

@@ -16,14 +16,14 @@ import httpx
 import psutil
 import pytest
 
-from serving.errors import ConfigurationError, UnavailableError
+from serving.core.errors import ConfigurationError, UnavailableError
 from serving.jobs.job import Job, Status
 from serving.jobs.journal import JournalReader
 from serving.jobs.process import EXIT_CONFIGURATION
 from serving.jobs.store import JobStore, open_store
 from serving.jobs.supervisor import Supervisor, open_models
-from serving.sections.jobs import JobsSettings
 from serving.settings import Settings
+from serving.settings.jobs import JobsSettings
 from tests.jobs.factory import LONG_SECONDS, MODEL, until
 from tests.jobs.misbehaving import OPEN_WORK, order, starts
 from tests.server import ROOT, free_port

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serving.errors import UnavailableError
+from serving.core.errors import UnavailableError
 from serving.jobs.job import ModelStats
 from serving.jobs.upkeep import Upkeep
 

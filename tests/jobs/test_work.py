@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.api.schemas import Candidate, Classification, IrisProbabilities
-from serving.errors import ConfigurationError, InvalidImageError, InvalidInputError, MalformedRequestError
-from serving.images import sample_image
+from serving.codecs.image_decoding import sample_image
+from serving.core.errors import ConfigurationError, InvalidImageError, InvalidInputError, MalformedRequestError
+from serving.core.ranking import check_top_k, image_answer, iris_answer
+from serving.http.schemas import Candidate, Classification, IrisProbabilities
 from serving.jobs.job import Claimed, Lease
 from serving.jobs.work import Encoded, ImageWork, IrisWork, encode_image, encode_rows, fingerprint, open_work
-from serving.predictions import check_top_k, image_answer, iris_answer
-from serving.sections.models import InceptionV3Settings, IrisSettings
 from serving.settings import Settings
+from serving.settings.models import InceptionV3Settings, IrisSettings
 from tests.tiny_models import tiny_model
 
 

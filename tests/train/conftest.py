@@ -14,7 +14,7 @@ import pytest
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models.model import ModelStore
 
-from serving.models import open_model
+from serving.store.models import open_model
 from train.images import seeded_images
 from train.progress import Reporter
 

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from serving.models import SAVED_MODEL_DIRECTORY, StoredModel, open_model
+from serving.store.models import SAVED_MODEL_DIRECTORY, StoredModel, open_model
 from tests.train.conftest import KERAS_WARNINGS
 from train.images import encode, seeded_images
 from train.tensorflow_export import LoadedSavedModel

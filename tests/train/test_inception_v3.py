@@ -10,7 +10,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from serving.models import SAVED_MODEL_DIRECTORY, open_model
+from serving.store.models import SAVED_MODEL_DIRECTORY, open_model
 from tests.train.conftest import KERAS_WARNINGS
 from train import inception_v3, keras_weights
 from train.errors import WeightsUnavailableError

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from serving.models import open_model
+from serving.store.models import open_model
 from train import iris
 from train.errors import VerificationError
 from train.progress import Reporter

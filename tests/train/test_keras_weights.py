@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.models import open_model
+from serving.store.models import open_model
 from tests.train.conftest import KERAS_WARNINGS
 from train import keras_weights, onnx_graph
 from train.errors import TrainingError, WeightsUnavailableError

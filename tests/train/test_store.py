@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.models import ModelMetadata, TensorSpec, Verification, Weights, open_model
+from serving.store.models import ModelMetadata, TensorSpec, Verification, Weights, open_model
 from train import store
 from train.errors import TrainingError
 

@@ -27,7 +27,7 @@ from serving.batch.files.scoring import Job, PartScorer, Tell
 from serving.batch.files.source import Part
 from serving.batch.files.target import Done
 from serving.engines import IrisEngine
-from serving.models import ONNX_FILE, StoredModel
+from serving.store.models import ONNX_FILE, StoredModel
 
 
 class RayActors:

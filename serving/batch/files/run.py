@@ -14,7 +14,7 @@ from serving.batch.files.columns import find_columns
 from serving.batch.files.scoring import Job, PartScorer, RowsEngine, Tell
 from serving.batch.files.source import Format, Part, columns_of, cut, find_source, open_filesystem
 from serving.batch.files.target import Done, Manifest, check_names, choose_format
-from serving.models import StoredModel
+from serving.store.models import StoredModel
 
 PART_ROWS = 1_000_000
 BATCH_ROWS = 65_536

@@ -1,0 +1,1 @@
+"""Everything that touches BentoML: service classes, runners, the link to them, processes and their drain."""

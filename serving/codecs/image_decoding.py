@@ -1,0 +1,182 @@
+"""From the bytes of an image file to the array that InceptionV3 takes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import struct
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from serving.core.errors import InvalidImageError
+
+SIZE = (299, 299)
+
+# The limit is ours, from the settings, and an error; Pillow's own would be a warning first.
+Image.MAX_IMAGE_PIXELS = None
+
+# What Pillow's decoders raise for broken files, beside OSError.
+_DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+
+# EXIF orientation to the transposition that makes the picture upright (EXIF 2.32, tag 0x0112).
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# In so many bytes a JPEG can have no header that takes more than about 4 ms to read: other formats compress text there.
+_QUICK_BYTES = 16_384
+_JPEG = b"\xff\xd8"
+
+_is_base64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}\s*").fullmatch
+
+
+class LoadedImage(NamedTuple):
+    array: NDArray[np.uint8]
+    """uint8 `[299, 299, 3]`, RGB."""
+    pixels: int
+    """Width × height of the file."""
+
+
+def load_image(content: bytes, *, formats: Collection[str], max_pixels: int) -> LoadedImage:
+    """Decode, turn upright, convert to RGB and resize, as Keras' `load_img(target_size=(299, 299))` does.
+
+    Grey, palette, alpha and CMYK pictures are converted by Pillow (alpha is dropped); 16-bit grey is scaled to
+    8 bits, which Pillow alone would clip. Of an animation the first frame is taken. Orientation comes from
+    EXIF; a picture without a readable one is upright. Resizing is bilinear with Pillow's anti-aliasing.
+
+    Args:
+        content: the file.
+        formats: Pillow names of the formats that may be decoded.
+        max_pixels: width × height from the header above which nothing is decoded.
+
+    Raises:
+        InvalidImageError: not an image, a format that is not allowed, too many pixels, or broken data.
+    """
+    with _opened(content, formats, max_pixels) as image:
+        width, height = image.size
+        # Read before loading: loading may drop the header's data.
+        orientation = _orientation(image)
+        picture = _to_rgb(image)
+    if orientation in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[orientation])
+    if picture.size != SIZE:
+        picture = picture.resize(SIZE, Image.Resampling.BILINEAR)
+    return LoadedImage(np.asarray(picture), width * height)
+
+
+def check_image(content: bytes, *, formats: Collection[str], max_pixels: int) -> int:
+    """Judge an image by its header, as `load_image` does before it decodes; width × height.
+
+    The pixels may still be damaged: only decoding them shows that.
+
+    Raises:
+        InvalidImageError: not an image, a format that is not allowed, too many pixels, or a broken header.
+    """
+    with _opened(content, formats, max_pixels) as image:
+        return image.width * image.height
+
+
+def has_good_header(content: bytes, *, formats: Collection[str], max_pixels: int) -> bool:
+    """Whether `check_image` would pass, found in no time: it is true of most photographs.
+
+    False says nothing: the header is longer, of another format, or bad. `check_image` judges, at its leisure.
+    """
+    if "JPEG" not in formats or not content.startswith(_JPEG):
+        return False
+    try:
+        check_image(content[:_QUICK_BYTES], formats=["JPEG"], max_pixels=max_pixels)
+    except InvalidImageError:
+        return False
+    return True
+
+
+def image_file(value: bytes) -> bytes:
+    """The image file in an element of a string tensor: the file itself, or its base64 or base64url text.
+
+    TensorFlow's models take base64url, most clients of other protocols send the file. No image file is made of nothing
+    but letters and digits, so that the two cannot be mistaken for each other.
+
+    Raises:
+        InvalidImageError: it is empty, or text of a length that no base64 has.
+    """
+    if not value:
+        raise InvalidImageError("there is no image: it is empty")
+    if not _is_base64(value):
+        return value
+    text = value.strip().rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
+    try:
+        return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidImageError("neither an image file nor base64 or base64url of one") from error
+
+
+@contextmanager
+def _opened(content: bytes, formats: Collection[str], max_pixels: int) -> Iterator[Image.Image]:
+    """The image with its header read; what goes wrong in the block is an InvalidImageError too."""
+    try:
+        with Image.open(BytesIO(content), formats=list(formats)) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise InvalidImageError(
+                    f"the image has {width} × {height} pixels; at most {max_pixels} are allowed: scale it down"
+                )
+            yield image
+    except UnidentifiedImageError as error:
+        raise InvalidImageError(
+            f"the data is not an image in an allowed format ({', '.join(sorted(formats))})"
+        ) from error
+    except _DECODE_ERRORS as error:
+        raise InvalidImageError("the image is truncated or damaged and cannot be decoded") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except _DECODE_ERRORS:
+        # Damaged EXIF says nothing about the pixels: the picture is taken as it is stored.
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        image.load()
+        return image
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow keeps as I or I;16
+        samples = np.asarray(image).astype(np.int64) >> 8
+        return Image.fromarray(samples.clip(0, 255).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
+
+
+def sample_image() -> bytes:
+    """A small PNG, always the same: the built-in sample that deployment checks predict."""
+    y, x = np.mgrid[0:32, 0:32].astype(np.uint8)
+    disc = ((x.astype(int) - 16) ** 2 + (y.astype(int) - 16) ** 2 < 100).astype(np.uint8)
+    file = BytesIO()
+    Image.fromarray(np.stack([x * 8, y * 8, disc * 255], axis=-1)).save(file, "PNG", optimize=True)
+    return file.getvalue()

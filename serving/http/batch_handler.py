@@ -1,0 +1,185 @@
+"""What the batch routes do with the database: in threads, so that the event loop never waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from pydantic import Field, TypeAdapter, ValidationError
+from sqlalchemy.exc import DBAPIError
+from starlette.requests import Request
+
+from serving.batch.database import Database, is_conflict, is_outage
+from serving.batch.image_files import check_image_row
+from serving.batch.items import LARGEST_ID, add_items, get_item, page_of_items, page_of_runs
+from serving.batch.migrate import require_tables
+from serving.batch.tables import Status
+from serving.core.errors import (
+    ConfigurationError,
+    ErrorDetail,
+    InvalidInputError,
+    MalformedRequestError,
+    NotFoundError,
+    OverloadedError,
+    PayloadTooLargeError,
+    ServingError,
+    UnavailableError,
+)
+from serving.http import batch_documents as documents
+from serving.http.batch_documents import MOST_ITEMS, ImageFile, NewItems
+from serving.http.decoding import require_json
+from serving.http.errors import from_validation
+from serving.http.parameters import QueryParameter
+
+logger = logging.getLogger("serving.batch")
+
+T = TypeVar("T")
+MOST_BYTES = 1_048_576
+"""Of a body that adds rows."""
+_THREADS = 4
+_MOST_WAITING = 64
+_RETRY_SECONDS = 2
+
+STATUS = QueryParameter("status", "Only rows with this status.", TypeAdapter(Status))
+LIMIT = QueryParameter(
+    "limit", "Most of them in the answer; 100 unless given.", TypeAdapter(Annotated[int, Field(ge=1, le=MOST_ITEMS)])
+)
+AFTER = QueryParameter(
+    "after", "`next` of the page before.", TypeAdapter(Annotated[int, Field(ge=0, le=LARGEST_ID)])
+)  # fmt: skip
+
+
+class BatchHandler:
+    """Answers from the database of the batch pattern, which may be away."""
+
+    def __init__(self, database: Database, *, models: frozenset[str]) -> None:
+        self._database = database
+        self._models = models
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="batch-api")
+        self._waiting = 0
+
+    async def items(self, request: Request) -> bytes:
+        status, after, limit = STATUS.read(request), AFTER.read(request) or 0, LIMIT.read(request) or 100
+
+        def read() -> bytes:
+            rows = page_of_items(self._database, status=status, after=after, limit=limit + 1)
+            return documents.items(rows[:limit], more=len(rows) > limit)
+
+        return await self._in_thread(read)
+
+    async def item(self, item_id: int) -> bytes:
+        """Raises NotFoundError when there is no such row."""
+
+        def read() -> bytes:
+            row = get_item(self._database, item_id) if item_id <= LARGEST_ID else None
+            if row is None:
+                raise NotFoundError(f"there is no row {item_id}")
+            return documents.item(row)
+
+        return await self._in_thread(read)
+
+    async def runs(self, request: Request) -> bytes:
+        before, limit = AFTER.read(request), LIMIT.read(request) or 100
+
+        def read() -> bytes:
+            rows = page_of_runs(self._database, before=before, limit=limit + 1)
+            return documents.runs(rows[:limit], more=len(rows) > limit)
+
+        return await self._in_thread(read)
+
+    async def add(self, request: Request) -> bytes:
+        """Raises what is wrong with the body; then nothing has been added."""
+        require_json(request)
+        body = await request.body()
+        if len(body) > MOST_BYTES:
+            raise PayloadTooLargeError(f"rows to add may have {MOST_BYTES} bytes; these have {len(body)}")
+
+        def add() -> bytes:
+            return documents.added(add_items(self._database, self._decoded(body)))
+
+        return await self._in_thread(add)
+
+    def close(self) -> None:
+        """Nothing is asked any more; what is being asked is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._database.close()
+
+    def _decoded(self, body: bytes) -> list[tuple[str, Any]]:
+        if not body:
+            raise MalformedRequestError('the body is empty; send {"items": [{"model": "iris", "values": […]}]}')
+        try:
+            items = NewItems.model_validate_json(body).items
+        except ValidationError as error:
+            raise _without_tags(from_validation(error)) from error
+        rows: list[tuple[str, Any]] = []
+        for index, item in enumerate(items):
+            place = f"items[{index}]"
+            if item.model not in self._models:
+                raise _wrong(f"{place}.model", f"{item.model} is not served here")
+            if isinstance(item.values, ImageFile):
+                values = item.values.model_dump(exclude_unset=True)
+                if fault := check_image_row(msgspec.json.encode(values)):
+                    raise _wrong(f"{place}.values", fault)
+                rows.append((item.model, values))
+            else:
+                rows.append((item.model, item.values))
+        return rows
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """What `work` returns; it is not begun any more once the request has been given up.
+
+        Raises:
+            OverloadedError: too many wait for a thread.
+            UnavailableError: the database is away, busy, or has no tables.
+        """
+        if self._waiting >= _MOST_WAITING:
+            raise OverloadedError(
+                f"{self._waiting} requests wait for the database already; try again later", retry_after=_RETRY_SECONDS
+            )
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._guarded, work)
+        finally:
+            self._waiting -= 1
+
+    def _guarded(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except DBAPIError as error:
+            if not (is_outage(error) or is_conflict(error)):
+                self._require_tables(error)
+                raise
+            # not the error's text: it may have the host and the user
+            logger.warning("the database of the batch rows does not answer: %s", type(error.orig).__name__)
+            raise _unavailable("the database of the batch rows does not answer; try again later") from error
+
+    def _require_tables(self, error: DBAPIError) -> None:
+        """Raises UnavailableError when it is for want of tables that a statement has failed."""
+        try:
+            require_tables(self._database)
+        except ConfigurationError as reason:
+            logger.error("%s", reason)
+            raise _unavailable("the tables of the batch rows have not been made or migrated yet") from error
+
+
+def _unavailable(message: str) -> UnavailableError:
+    return UnavailableError(message, retry_after=_RETRY_SECONDS)
+
+
+def _wrong(field: str, message: str) -> InvalidInputError:
+    return InvalidInputError(f"{field}: {message}", details=[ErrorDetail(field, message)])
+
+
+def _without_tags(error: ServingError) -> ServingError:
+    """Pydantic puts the name of the model, by which it knows the kind of a row, into the path of what is wrong."""
+
+    def plain(text: str) -> str:
+        return re.sub(r"(items\[\d+\])\.(?:iris|inception_v3)\b", r"\1", text)
+
+    details = [ErrorDetail(plain(detail.field), detail.message) for detail in error.details]
+    return type(error)(plain(error.message), details=details)

@@ -1,0 +1,1 @@
+"""The standard protocols: the Open Inference Protocol and TensorFlow Serving's API."""

@@ -1,1 +1,0 @@
-"""The sections of configuration.yaml. Their descriptions are the configuration table of the README."""
