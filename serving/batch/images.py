@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.batch.image_files import ImageFiles
+from serving.codecs.image_files import ImageFiles
 from serving.batch.predictor import Predictions
 from serving.codecs.image_decoding import load_image
 from serving.core.errors import InvalidInputError

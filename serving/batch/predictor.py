@@ -45,7 +45,7 @@ def _iris(settings: Settings) -> Predictor:
 
 
 def _inception_v3(settings: Settings) -> Predictor:
-    from serving.batch.image_files import ImageFiles
+    from serving.codecs.image_files import ImageFiles
     from serving.batch.images import ImagePredictor
     from serving.engines import open_inception_v3
 

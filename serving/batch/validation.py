@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.batch.image_files import check_image_row
+from serving.codecs.image_files import check_image_row
 from serving.batch.iris import check_row
 
 Check = Callable[[str], str | None]

@@ -1,4 +1,4 @@
-"""From the bytes of an image file to the array that InceptionV3 takes."""
+"""From the bytes of an image file to the array that a graph takes."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BytesIO
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from serving.core.errors import InvalidImageError
+from serving.store.models import ImagePreprocessing
 
-SIZE = (299, 299)
-
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 # The limit is ours, from the settings, and an error; Pillow's own would be a warning first.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -48,7 +53,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
-# In so many bytes a JPEG can have no header that takes more than about 4 ms to read: other formats compress text there.
+# A JPEG header within this size takes at most about 4 ms to parse; other formats compress text there.
 _QUICK_BYTES = 16_384
 _JPEG = b"\xff\xd8"
 
@@ -57,17 +62,21 @@ _is_base64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}\s*").fullmatch
 
 class LoadedImage(NamedTuple):
     array: NDArray[np.uint8]
-    """uint8 `[299, 299, 3]`, RGB."""
+    """uint8 `[height, width, channels]` of the preprocessing, before scaling."""
     pixels: int
     """Width × height of the file."""
 
 
-def load_image(content: bytes, *, formats: Collection[str], max_pixels: int) -> LoadedImage:
-    """Decode, turn upright, convert to RGB and resize, as Keras' `load_img(target_size=(299, 299))` does.
+def load_image(
+    content: bytes, preprocessing: ImagePreprocessing, *, formats: Collection[str], max_pixels: int
+) -> LoadedImage:
+    """Decode, turn upright, convert and resize.
+
+    Stretched, this is what Keras' `load_img(target_size=…)` does; cropped, torchvision's `Resize` and `CenterCrop`.
 
     Grey, palette, alpha and CMYK pictures are converted by Pillow (alpha is dropped); 16-bit grey is scaled to
     8 bits, which Pillow alone would clip. Of an animation the first frame is taken. Orientation comes from
-    EXIF; a picture without a readable one is upright. Resizing is bilinear with Pillow's anti-aliasing.
+    EXIF; a picture without a readable one is upright. Resizing is with Pillow's anti-aliasing.
 
     Args:
         content: the file.
@@ -84,9 +93,50 @@ def load_image(content: bytes, *, formats: Collection[str], max_pixels: int) -> 
         picture = _to_rgb(image)
     if orientation in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[orientation])
-    if picture.size != SIZE:
-        picture = picture.resize(SIZE, Image.Resampling.BILINEAR)
-    return LoadedImage(np.asarray(picture), width * height)
+    if preprocessing.channels == "L":
+        picture = picture.convert("L")
+    picture = _resized(picture, preprocessing)
+    array = np.asarray(picture)
+    if preprocessing.channels == "L":
+        array = array[:, :, np.newaxis]
+    elif preprocessing.channels == "BGR":
+        array = array[:, :, ::-1]
+    return LoadedImage(array, width * height)
+
+
+def _resized(picture: Image.Image, preprocessing: ImagePreprocessing) -> Image.Image:
+    size = (preprocessing.width, preprocessing.height)
+    resampling = _FILTERS[preprocessing.interpolation]
+    if preprocessing.resize == "stretch":
+        return picture if picture.size == size else picture.resize(size, resampling)
+    # As torchvision.transforms.Resize(shortest) and CenterCrop(size), to the pixel: the longer side is cut off to a
+    # whole number, and the crop begins at half of what is over, rounded to even.
+    # https://github.com/pytorch/vision/blob/main/torchvision/transforms/functional.py
+    shortest = preprocessing.shortest or min(size)
+    now = min(picture.size)
+    width, height = (shortest if side == now else int(shortest * side / now) for side in picture.size)
+    wanted = (width, height)
+    if wanted != picture.size:
+        picture = picture.resize(wanted, resampling)
+    left = round((picture.width - size[0]) / 2)
+    top = round((picture.height - size[1]) / 2)
+    return picture.crop((left, top, left + size[0], top + size[1]))
+
+
+def to_input(images: NDArray[np.uint8], preprocessing: ImagePreprocessing, dtype: str) -> NDArray[Any]:
+    """Pixels uint8 `[N, height, width, channels]` as the graph's input: scaled, normalised and in its layout."""
+    if dtype == "uint8":
+        found: NDArray[Any] = images
+    else:
+        found = images.astype(np.float32) * np.float32(preprocessing.scale)
+        if preprocessing.mean:
+            found -= np.asarray(preprocessing.mean, np.float32)
+        if preprocessing.deviation:
+            found /= np.asarray(preprocessing.deviation, np.float32)
+        found = found.astype(dtype, copy=False)
+    if preprocessing.layout == "NCHW":
+        found = found.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(found)
 
 
 def check_image(content: bytes, *, formats: Collection[str], max_pixels: int) -> int:
@@ -102,9 +152,9 @@ def check_image(content: bytes, *, formats: Collection[str], max_pixels: int) ->
 
 
 def has_good_header(content: bytes, *, formats: Collection[str], max_pixels: int) -> bool:
-    """Whether `check_image` would pass, found in no time: it is true of most photographs.
+    """Whether `check_image` would pass, told within milliseconds: it is true of most photographs.
 
-    False says nothing: the header is longer, of another format, or bad. `check_image` judges, at its leisure.
+    False says nothing: the header is longer, of another format, or bad. `check_image` judges.
     """
     if "JPEG" not in formats or not content.startswith(_JPEG):
         return False

@@ -16,15 +16,12 @@ from concurrent.futures import Executor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from opentelemetry import trace
 
 from serving.core.errors import DeadlineExceededError, InvalidInputError, OverloadedError, UnavailableError
+from serving.core.tensors import Tensors, count, join, rows
 
-Rows = NDArray[Any]
 _SMOOTHING = 0.2
 _LONGEST_RETRY_SECONDS = 60
 _SAME_MOMENT_SECONDS = 0.02
@@ -40,10 +37,10 @@ class Observer:
         """An engine call with `rows` rows begins."""
 
     def waited(self, seconds: float) -> None:
-        """An entry, or the first part of one, leaves the queue for the engine."""
+        """An entry, or its first part, leaves the queue for the engine."""
 
     def depth(self, rows: int) -> None:
-        """So many rows wait."""
+        """The number of rows that wait."""
 
     def dropped(self, reason: str) -> None:
         """An entry leaves the queue without an answer: `queue_full`, `expired` or `cancelled`."""
@@ -53,35 +50,42 @@ class Observer:
 class _Entry:
     """One caller's rows. A large entry is taken in parts, which `outputs` collects in order."""
 
-    rows: Rows
-    answer: asyncio.Future[Rows]
+    tensors: Tensors
+    rows: int
+    """How many there are; 1 for tensors that have no rows in common."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of a row, where rows may differ: only rows of equal shapes share a batch."""
+    answer: asyncio.Future[Tensors]
     alone: bool
     deadline: float
     queued_at: float
     span: trace.SpanContext
     taken: int = 0
-    outputs: list[Rows] = field(default_factory=list)
+    outputs: list[Tensors] = field(default_factory=list)
 
     @property
     def waiting(self) -> int:
-        return len(self.rows) - self.taken
+        return self.rows - self.taken
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows `start:stop` of an entry, on their way through the engine."""
+    """Some rows of an entry, on their way through the engine."""
 
     entry: _Entry
-    rows: Rows
+    tensors: Tensors
+    rows: int
 
 
 class MicroBatcher:
     """Batches the rows of concurrent callers into calls of one engine.
 
     Args:
-        predict: `[N, …]` to `[N, …]`, row by row; a row's result must not depend on its neighbours.
+        predict: tensors of N rows to tensors of N rows, row by row; a row's result must not depend on its neighbours.
         max_batch_rows: most rows in one call.
         max_queue_rows: most rows that wait; beyond it, a caller is turned away.
+        has_rows: whether tensors can be joined and split by rows; otherwise every call is a caller's own.
+        varies: whether rows may differ in shape; only equal ones are joined.
         linger_seconds: how long the first of a batch waits for company although the engine is free.
         executor: where `predict` runs. `None` is the event loop itself: right for an engine whose call is
             shorter than a hop to a thread and back.
@@ -92,10 +96,12 @@ class MicroBatcher:
 
     def __init__(
         self,
-        predict: Callable[[Rows], Rows],
+        predict: Callable[[Tensors], Tensors],
         *,
         max_batch_rows: int,
         max_queue_rows: int,
+        has_rows: bool = True,
+        varies: bool = False,
         linger_seconds: float = 0.0,
         executor: Executor | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -103,6 +109,8 @@ class MicroBatcher:
         self._predict = predict
         self._max_batch_rows = max_batch_rows
         self._max_queue_rows = max_queue_rows
+        self._has_rows = has_rows
+        self._varies = varies
         self._linger_seconds = linger_seconds
         self._executor = executor
         self.observer = Observer()
@@ -114,14 +122,14 @@ class MicroBatcher:
         self._seconds_per_row = 0.0
         self._closed = False
 
-    async def submit(self, rows: Rows, *, expires_in: float = math.inf, alone: bool = False) -> Rows:
-        """The engine's answer for `rows`, in order.
+    async def submit(self, tensors: Tensors, *, expires_in: float = math.inf, alone: bool = False) -> Tensors:
+        """The engine's answer for `tensors`, rows in order.
 
         Args:
-            rows: `[N, …]` with N ≥ 1.
+            tensors: N rows, N ≥ 1.
             expires_in: seconds from now after which the answer is of no use; the rows are then dropped unless
                 the engine has them already.
-            alone: do not share an engine call with anybody.
+            alone: do not share an engine call with another caller.
 
         A caller that is cancelled takes its rows out of the queue with it.
 
@@ -132,11 +140,12 @@ class MicroBatcher:
             InvalidInputError: there are no rows.
             Exception: what the engine raised for these rows; neighbours are not affected.
         """
-        if not len(rows):
+        size = count(tensors) if self._has_rows else 1
+        if not size:
             raise InvalidInputError("there are no rows to predict")
         if self._closed:
             raise UnavailableError("the model is shutting down", retry_after=1)
-        if self._queued_rows and self._queued_rows + len(rows) > self._max_queue_rows:
+        if self._queued_rows and self._queued_rows + size > self._max_queue_rows:
             self.observer.dropped("queue_full")
             raise OverloadedError(
                 f"{self._queued_rows} rows are waiting already; try again later", retry_after=self.retry_after()
@@ -144,21 +153,23 @@ class MicroBatcher:
         loop = asyncio.get_running_loop()
         now = self._clock()
         entry = _Entry(
-            rows=rows,
+            tensors=tensors,
+            rows=size,
+            shapes=tuple(tensors[name].shape[1:] for name in sorted(tensors)) if self._varies else (),
             answer=loop.create_future(),
-            alone=alone,
+            alone=alone or not self._has_rows,
             deadline=now + expires_in,
             queued_at=now,
             span=trace.get_current_span().get_span_context(),
         )
         self._queue.append(entry)
-        self._change_depth(len(rows))
+        self._change_depth(size)
         self._schedule(loop)
         try:
             return await entry.answer
         except asyncio.CancelledError:
             if entry.waiting:
-                # Whoever watches the time limit too gives up at the same moment, give or take the way to here.
+                # The caller enforces the same deadline; it may expire slightly earlier.
                 late = entry.deadline - self._clock() < _SAME_MOMENT_SECONDS
                 self.observer.dropped("expired" if late else "cancelled")
                 self._forget(entry)
@@ -219,11 +230,13 @@ class MicroBatcher:
                 entry.answer.set_exception(DeadlineExceededError("the request waited longer than its time limit"))
                 self._forget(entry)
                 continue
-            if entry.alone and batch:
+            if batch and (entry.alone or entry.shapes != batch[0].entry.shapes):
                 break
             self._queue.popleft()
             size = min(room, entry.waiting)
-            batch.append(_Part(entry, entry.rows[entry.taken : entry.taken + size]))
+            whole = size == entry.rows
+            part = entry.tensors if whole else rows(entry.tensors, entry.taken, entry.taken + size)
+            batch.append(_Part(entry, part, size))
             if not entry.taken:
                 self.observer.waited(now - entry.queued_at)
             entry.taken += size
@@ -236,46 +249,47 @@ class MicroBatcher:
         self._queue.extend(unfinished)
         return batch
 
-    def _run(self, batch: Sequence[_Part]) -> list[tuple[_Part, Rows | Exception]]:
+    def _run(self, batch: Sequence[_Part]) -> list[tuple[_Part, Tensors | Exception]]:
         """One engine call; when it fails, the batch is tried in halves until only the culprit fails."""
-        rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
-        self.observer.batch(len(rows))
+        size = sum(part.rows for part in batch)
+        self.observer.batch(size)
         links = [trace.Link(part.entry.span) for part in batch if part.entry.span.is_valid]
         # Without a tracer there are no links, and a span that nobody sees is not made.
-        span = (
-            _tracer.start_as_current_span("batch", links=links, attributes={"rows": len(rows)}) if links else _NO_SPAN
-        )
+        span = _tracer.start_as_current_span("batch", links=links, attributes={"rows": size}) if links else _NO_SPAN
         try:
             with span:
-                outputs = self._predict(rows)
-                if len(outputs) != len(rows):
-                    # Whose rows are missing cannot be told, so nobody may be given any of these.
-                    logger.error("the engine answered %d rows with %d", len(rows), len(outputs))
+                outputs = self._predict(join([part.tensors for part in batch]))
+                if self._has_rows and any(len(array) != size for array in outputs.values()):
+                    # Nobody can tell whose rows are missing, so no caller may be given any of these.
+                    lengths = {name: len(array) for name, array in outputs.items()}
+                    logger.error("the engine answered %d rows with %s", size, lengths)
                     raise RuntimeError("the engine's answer has a wrong number of rows")
-        except Exception as error:  # noqa: BLE001 - whatever the engine raises is the answer of whoever caused it
+        except Exception as error:  # noqa: BLE001 - what the engine raises is the answer of the caller that caused it
             if len(batch) == 1:
                 return [(batch[0], error)]
             middle = len(batch) // 2
             return self._run(batch[:middle]) + self._run(batch[middle:])
-        results: list[tuple[_Part, Rows | Exception]] = []
+        if len(batch) == 1:
+            return [(batch[0], outputs)]
+        results: list[tuple[_Part, Tensors | Exception]] = []
         start = 0
         for part in batch:
-            stop = start + len(part.rows)
-            results.append((part, outputs[start:stop]))
+            stop = start + part.rows
+            results.append((part, rows(outputs, start, stop)))
             start = stop
         return results
 
     def _finish(
-        self, loop: asyncio.AbstractEventLoop, started: float, results: list[tuple[_Part, Rows | Exception]]
+        self, loop: asyncio.AbstractEventLoop, started: float, results: list[tuple[_Part, Tensors | Exception]]
     ) -> None:
         self._busy = False
-        rows = sum(len(part.rows) for part, _ in results)
-        self._seconds_per_row += _SMOOTHING * ((self._clock() - started) / rows - self._seconds_per_row)
+        size = sum(part.rows for part, _ in results)
+        self._seconds_per_row += _SMOOTHING * ((self._clock() - started) / size - self._seconds_per_row)
         for part, result in results:
             self._answer(part.entry, result)
         self._schedule(loop)
 
-    def _answer(self, entry: _Entry, result: Rows | Exception) -> None:
+    def _answer(self, entry: _Entry, result: Tensors | Exception) -> None:
         if entry.answer.done():  # cancelled, or an earlier part has failed
             return
         if isinstance(result, Exception):
@@ -285,13 +299,13 @@ class MicroBatcher:
         entry.outputs.append(result)
         if not entry.waiting:
             outputs = entry.outputs
-            entry.answer.set_result(outputs[0] if len(outputs) == 1 else np.concatenate(outputs))
+            entry.answer.set_result(join(outputs))
 
     def _forget(self, entry: _Entry) -> None:
         """Take out of the queue what is left of an entry."""
         if entry.waiting:
             self._change_depth(-entry.waiting)
-            entry.taken = len(entry.rows)
+            entry.taken = entry.rows
             if entry in self._queue:
                 self._queue.remove(entry)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any, cast
 
 import msgspec
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -53,8 +53,6 @@ _BY_STATUS: dict[int, type[ServingError]] = {
     503: UnavailableError,
 }
 _MOST_DETAILS = 10
-_LONGEST_NAME = 64
-_MOST_FINDINGS = 10_000
 
 
 class Detail(BaseModel):
@@ -101,34 +99,6 @@ def error_response(error: ServingError) -> Response:
 def internal_error() -> ServingError:
     """What a caller is told of an exception that nobody expected; the log has the rest."""
     return ServingError("something went wrong on the server")
-
-
-def from_validation(error: ValidationError) -> ServingError:
-    """Pydantic's findings in our shape. Never repeats the input, but for the names of unknown fields."""
-    if error.error_count() > _MOST_FINDINGS:
-        # A million unknown fields fit in a body, and listing them would hold up the event loop for seconds.
-        return InvalidInputError(f"{error.error_count()} fields or values are wrong")
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    if found[0]["type"] == "json_invalid":
-        return MalformedRequestError(f"the body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")
-    details = [ErrorDetail(_path(item["loc"]), item["msg"]) for item in found]
-    first = details[0]
-    message = f"{first.field}: {first.message}" if first.field else first.message
-    if len(details) > 1:
-        message += f" (and {len(details) - 1} more)"
-    return InvalidInputError(message, details=details)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{shortened(part)}" if path else shortened(part)
-    return path
-
-
-def shortened(name: str) -> str:
-    """A name of the caller's choosing as a message repeats it."""
-    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
 def from_http(error: HTTPException, path: str) -> ServingError:

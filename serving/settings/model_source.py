@@ -7,7 +7,7 @@ from pydantic import Field
 from serving.settings.section import Section
 
 
-class ModelsSettings(Section):
+class ModelSourceSettings(Section):
     source: str | None = Field(
         None,
         description="Directory or `s3://bucket/prefix` with exported models, `*.bentomodel`, and the SHA-256 of "

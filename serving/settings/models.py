@@ -1,15 +1,31 @@
-"""Settings of each model."""
+"""Settings of each model: its entry below `models` in configuration.yaml.
+
+What the model takes and gives is not here: it stands in the stored model. Values that are left out depend on the kind
+of model, which only the stored model knows; `ModelSettings.limits` fills them in.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from serving.settings.section import Section
 
+Kind = Literal["rows", "image", "tensors"]
+"""What a request to a model is: rows of a table, an image, or named tensors."""
+Precision = Literal["float32", "bfloat16"]
+
 # Formats that Pillow decodes from memory without helper programs, delegates or scripting.
 SAFE_FORMATS = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"})
+# First parts of routes that are not a model's, and names that attributes of the service class have.
+RESERVED_NAMES = frozenset(
+    {
+        *("batch", "docs", "health", "healthz", "index", "inventory", "jobs", "label", "livez", "metadata", "metrics"),
+        *("models", "ping", "predict", "readyz", "schema", "static", "static_content", "v1", "v2"),
+    }
+)
+_PLUGIN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 def _check_formats(formats: list[str]) -> list[str]:
@@ -20,33 +36,39 @@ def _check_formats(formats: list[str]) -> list[str]:
     return upper
 
 
-_BatchRows = Annotated[int, Field(ge=2, description="Most rows in one engine call.")]
-_QueueRows = Annotated[int, Field(ge=1, description="Most rows that wait in a runner process; beyond it, 429.")]
-_Linger = Annotated[
-    float, Field(ge=0, description="How long the first row of a batch waits for company; 0 never waits for nothing.")
-]
+def _check_name(name: str) -> str:
+    if "__" in name:
+        raise ValueError("a name of a model may not have two underscores in a row: they separate parts of variables")
+    if name in RESERVED_NAMES:
+        raise ValueError(f"{name} cannot be the name of a model: /{name} is a route of the server")
+    return name
 
 
-_ForProtocols = Annotated[
-    bool,
-    Field(description="Batch what the standard protocols ask for; otherwise each request is predicted by itself."),
-]
-_VersionLabels = list[Annotated[str, Field(pattern="^[A-Za-z0-9._-]{1,64}$")]]
-_VERSION_LABELS = "What TensorFlow Serving's clients may call the served version, beside the version of its tag."
+ModelName = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,62}$"), AfterValidator(_check_name)]
+_VersionLabels = list[Annotated[str, BeforeValidator(str), Field(pattern="^[A-Za-z0-9._-]{1,64}$")]]
 
 
-class IrisBatchingSettings(Section):
-    default_for_protocols: _ForProtocols = False
-    max_batch_rows: _BatchRows = 1024
-    max_queue_rows: _QueueRows = 4096
-    linger_ms: _Linger = 0.0
-
-
-class InceptionV3BatchingSettings(Section):
-    default_for_protocols: _ForProtocols = True
-    max_batch_rows: _BatchRows = 8
-    max_queue_rows: _QueueRows = 64
-    linger_ms: _Linger = 0.0
+class BatchingSettings(Section):
+    default_for_protocols: bool | None = Field(
+        None,
+        description="Batch what the standard protocols ask for; otherwise each request has an engine call of its own. "
+        "Empty: yes, unless `predict_in` is `api`.",
+    )
+    max_batch_rows: int | None = Field(
+        None, ge=1, description="Most rows in one engine call. Empty: 1024 for rows, 8 for images, 32 for tensors."
+    )
+    max_queue_rows: int | None = Field(
+        None,
+        ge=1,
+        description="Most rows that wait in a runner process; beyond it, 429. Empty: 4096 for rows, 64 for images, "
+        "256 for tensors.",
+    )
+    linger_ms: float = Field(
+        0.0,
+        ge=0,
+        description="How long the first row of a batch waits for others although the engine is free; 0 sends a batch "
+        "as soon as the engine is free.",
+    )
 
 
 class ModelJobsSettings(Section):
@@ -56,25 +78,6 @@ class ModelJobsSettings(Section):
     ttl_seconds: float = Field(
         300.0, gt=0, description="From submission; a job that has not begun by then is expired and never runs."
     )
-
-
-class IrisSettings(Section):
-    enabled: bool = Field(True, description="Serve the iris routes.")
-    tag: str = Field("iris:latest", description="Tag in the BentoML model store.")
-    version_labels: _VersionLabels = Field(["stable"], description=_VERSION_LABELS)
-    threads: int = Field(
-        1,
-        ge=0,
-        description="ONNX Runtime threads for one call; 0 means one per core. One is fastest for a small model.",
-    )
-    max_rows: int = Field(1024, ge=1, description="Most rows in one request.")
-    max_in_flight: int = Field(
-        256,
-        ge=1,
-        description="Requests to the batched route that one API worker holds; beyond it, 429 before the body is read.",
-    )
-    batching: IrisBatchingSettings = Field(default_factory=IrisBatchingSettings, description="Adaptive batching.")
-    jobs: ModelJobsSettings = Field(default_factory=ModelJobsSettings, description="Asynchronous jobs.")
 
 
 class ImageSettings(Section):
@@ -90,10 +93,53 @@ class ImageSettings(Section):
     )
 
 
-class InceptionV3Settings(Section):
-    enabled: bool = Field(True, description="Serve the InceptionV3 routes.")
-    tag: str = Field("inception_v3:latest", description="Tag in the BentoML model store.")
-    version_labels: _VersionLabels = Field(["stable"], description=_VERSION_LABELS)
+class ModelLimits(NamedTuple):
+    """What an entry comes to for the kind of its model."""
+
+    threads: int
+    max_rows: int
+    max_in_flight: int
+    max_batch_rows: int
+    max_queue_rows: int
+
+
+_DEFAULTS: dict[Kind, ModelLimits] = {
+    # A call takes microseconds: handing parts of it to other threads costs more than it saves.
+    "rows": ModelLimits(threads=1, max_rows=1024, max_in_flight=256, max_batch_rows=1024, max_queue_rows=4096),
+    # A call takes tens of milliseconds and uses every core well; beyond 8 images it gives no more images per second.
+    "image": ModelLimits(threads=0, max_rows=32, max_in_flight=64, max_batch_rows=8, max_queue_rows=64),
+    "tensors": ModelLimits(threads=0, max_rows=256, max_in_flight=64, max_batch_rows=32, max_queue_rows=256),
+}
+
+
+class ModelSettings(Section):
+    """One entry. `{}` is complete."""
+
+    enabled: bool = Field(True, description="Serve the model.")
+    tag: str = Field("", description="Tag in the BentoML model store; empty: `latest` of the entry's name.")
+    version_labels: _VersionLabels = Field(
+        ["stable"],
+        description="Other names of the served version for clients of the standard protocols, words or numbers. The "
+        "version of its tag, and 0 for the latest, are always understood.",
+    )
+    plugin: str | None = Field(
+        None,
+        pattern=_PLUGIN,
+        description="`module:Class` of a codec of your own, for special pre- or post-processing.",
+    )
+    predict_in: Literal["api", "runner"] = Field(
+        "runner",
+        description="Where `/predict` computes: in the API process, for models whose call takes microseconds, or in "
+        "a runner process.",
+    )
+    runner: str = Field(
+        "",
+        pattern="^([a-z][a-z0-9_]{0,62})?$",
+        description="Models that name the same runner share its processes; empty: the model has a runner of its own.",
+    )
+    runner_workers: int = Field(
+        1, ge=1, description="Runner processes, each with its own engine and queue; for a GPU or many cores."
+    )
     engine: Literal["onnxruntime", "openvino", "auto"] = Field(
         "onnxruntime",
         description="What runs the model; `openvino` needs the extra of that name. `auto` takes OpenVINO where it is "
@@ -102,24 +148,49 @@ class InceptionV3Settings(Section):
     openvino_precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Arithmetic of OpenVINO; `auto` is bfloat16 on a CPU that has it, else float32. "
-        "In bfloat16 probabilities differ from those of ONNX Runtime.",
+        "In bfloat16 answers differ from those of ONNX Runtime.",
     )
-    threads: int = Field(0, ge=0, description="Engine threads for one call; 0 means one per core.")
     providers: list[Literal["CPUExecutionProvider", "CUDAExecutionProvider"]] = Field(
         ["CPUExecutionProvider"],
         description="ONNX Runtime execution providers in order of preference; one that is not installed is an error.",
     )
-    runner_workers: int = Field(
-        1, ge=1, description="Runner processes, each with its own engine and queue; for a GPU or many cores."
+    threads: int | None = Field(
+        None,
+        ge=0,
+        description="Engine threads for one call; 0 means one per core. Empty: 1 for rows, 0 for others.",
     )
-    max_in_flight: int = Field(
-        64,
+    max_rows: int | None = Field(
+        None,
         ge=1,
-        description="Requests that one API worker holds, decoding or waiting; beyond it, 429 before decoding.",
+        description="Most rows or images in one request. Empty: 1024 rows, 32 images, 256 rows of tensors.",
     )
-    max_images: int = Field(32, ge=1, description="Most images in one request of a standard protocol.")
-    image: ImageSettings = Field(default_factory=ImageSettings, description="Image decoding.")
-    batching: InceptionV3BatchingSettings = Field(
-        default_factory=InceptionV3BatchingSettings, description="Adaptive batching."
+    max_in_flight: int | None = Field(
+        None,
+        ge=1,
+        description="Requests that one API worker holds, decoding or waiting; beyond it, 429 before the body is read. "
+        "Empty: 256 for rows, 64 for others.",
     )
+    image: ImageSettings = Field(default_factory=ImageSettings, description="Image decoding; for a model of images.")
+    batching: BatchingSettings = Field(default_factory=BatchingSettings, description="Adaptive batching.")
     jobs: ModelJobsSettings = Field(default_factory=ModelJobsSettings, description="Asynchronous jobs.")
+
+    def limits(self, kind: Kind) -> ModelLimits:
+        """What this entry sets, and the defaults of `kind` for the rest."""
+        own: dict[str, Any] = {
+            "threads": self.threads,
+            "max_rows": self.max_rows,
+            "max_in_flight": self.max_in_flight,
+            "max_batch_rows": self.batching.max_batch_rows,
+            "max_queue_rows": self.batching.max_queue_rows,
+        }
+        return _DEFAULTS[kind]._replace(**{name: value for name, value in own.items() if value is not None})
+
+    @property
+    def batches_protocols(self) -> bool:
+        """Whether requests of the standard protocols share engine calls."""
+        wanted = self.batching.default_for_protocols
+        return self.predict_in != "api" if wanted is None else wanted
+
+
+Entry = Annotated[ModelSettings, BeforeValidator(lambda value: {} if value is None else value)]
+"""In YAML `wine:` without anything behind it is as complete as `wine: {}`."""

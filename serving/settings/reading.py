@@ -20,7 +20,7 @@ def read_settings() -> Settings:
         return get_settings()
     except ValidationError as error:
         found = error.errors(include_url=False, include_context=False, include_input=False)
-        fault = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in found)
+        fault = "; ".join(_describe(item["loc"], item["msg"]) for item in found)
     except yaml.YAMLError as error:
         fault = f"the file is not YAML: {error}"
     except (SettingsError, OSError) as error:
@@ -38,3 +38,10 @@ def require_settings() -> Settings:
         return read_settings()
     except ConfigurationError as error:
         raise SystemExit(f"error: {error}") from None
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> str:
+    """`models.iris.threads: …`; what concerns several settings names them itself."""
+    path = ".".join(str(part) for part in location if part != "[key]")
+    text = message.removeprefix("Value error, ")
+    return f"{path}: {text}" if path else text

@@ -9,8 +9,10 @@ from pydantic import Field
 from serving.settings.section import Section
 
 
-class ServingSettings(Section):
-    workers: Annotated[int, Field(ge=1)] = Field(1, description="API worker processes; each holds its own iris engine.")
+class ServerSettings(Section):
+    workers: Annotated[int, Field(ge=1)] = Field(
+        1, description="API worker processes; each has its own engine of every model with `predict_in: api`."
+    )
     strict_versions: bool = Field(
         False,
         description="Refuse to start when a library differs in major.minor from the one that made a model; "
@@ -32,8 +34,4 @@ class ServingSettings(Section):
 
 
 class ApiSettings(Section):
-    data_plane: bool = Field(
-        True,
-        description="Answer plain-JSON iris requests in front of BentoML's router; the answers are the same.",
-    )
     max_request_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="A larger request body is answered with 413.")

@@ -9,33 +9,27 @@ import importlib.metadata
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from serving.core.errors import ModelError
+from serving.core.errors import ModelError, ServingError
+from serving.core.ranking import Activation
+from serving.core.signature import ANY_LENGTH, Batching, Signature, TensorSpec
+from serving.core.tensors import Tensors, from_bytes
+from serving.settings.models import Kind
 from serving.store.imported import imported_model
 
 logger = logging.getLogger("serving.store.models")
 
+Task = Literal["classification", "regression", "raw"]
+"""What comes out of a model: scores of classes, numbers that are predicted, or tensors that only the caller knows."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-# BentoML refuses None in the metadata of a model, so the store says -1.
-_ANY_LENGTH = -1
-Dimension = Annotated[int | None, BeforeValidator(lambda length: None if length == _ANY_LENGTH else length)]
-
-
-class TensorSpec(_Record):
-    """One input or output; `None` in `shape` is a dimension of any length."""
-
-    name: str
-    dtype: str
-    shape: list[Dimension]
 
 
 class Weights(_Record):
@@ -55,43 +49,115 @@ class Verification(_Record):
     tolerance: float
 
 
+class ImagePreprocessing(_Record):
+    """How a picture becomes the input of a graph: after resizing, `(pixel * scale - mean) / deviation`.
+
+    The defaults are what a graph takes that normalises by itself: uint8, RGB, `[N, height, width, 3]`, stretched.
+    """
+
+    width: int = Field(ge=1)
+    height: int = Field(ge=1)
+    layout: Literal["NHWC", "NCHW"] = "NHWC"
+    channels: Literal["RGB", "BGR", "L"] = Field("RGB", description="colour order; L is grey, one channel")
+    resize: Literal["stretch", "crop"] = Field(
+        "stretch",
+        description="stretch ignores the aspect ratio, as Keras does; crop resizes the shortest side to `shortest` "
+        "and cuts out the centre, as torchvision does",
+    )
+    shortest: int = Field(0, ge=0, description="pixels of the shortest side before the crop; 0: the crop's own")
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    scale: float = Field(1.0, description="factor of pixels from 0 to 255")
+    mean: list[float] = Field([], description="of each channel, after scaling; empty: 0")
+    deviation: list[float] = Field([], description="of each channel, after scaling; empty: 1")
+
+
 class ModelMetadata(_Record):
-    """The `metadata` of a model in the store."""
+    """The `metadata` of a model in the store: everything that serving has to know of a model.
+
+    Models that were stored before there were kinds say less; `kind`, `task` and `scores` are then told by the tensors.
+    """
 
     format: Literal["onnx", "tensorflow_savedmodel"]
-    labels: list[str] = Field(min_length=1, description="class names by class id")
-    feature_names: list[str] = []
+    kind: Kind = "tensors"
+    task: Task = "raw"
+    scores: str = Field("", description="output that has the classes' scores, or the predictions of a regression")
+    activation: Activation = Field("none", description="what makes probabilities of the scores")
+    labels: list[str] = Field([], description="class names by class id; none unless it is a classification")
+    multilabel: bool = Field(
+        False, description="several classes may be right at once: each has a probability of its own"
+    )
+    feature_names: list[str] = Field([], description="names of the columns; none where every input is a column")
     inputs: list[TensorSpec] = Field(min_length=1)
     outputs: list[TensorSpec] = Field(min_length=1)
-    weights: Weights
+    batching: Batching = "free"
+    allow_nan: bool = Field(False, description="NaN stands for a missing value")
+    image: ImagePreprocessing | None = None
+    weights: Weights | None = None
     metrics: dict[str, float] = {}
-    verification: Verification
+    verification: Verification | None = None
     versions: dict[str, str] = Field(description="Python and every library that made the model")
+    files: dict[str, str] = Field({}, description="SHA-256 by path of the files that belong to the graph")
     onnx_ir_version: int | None = None
     onnx_opset: int | None = None
     seed: int | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _tell_kind_by_tensors(cls, values: Any) -> Any:
+        """Fill in what a model says that was stored before there were kinds: a classifier of rows or of images."""
+        if not isinstance(values, dict) or "kind" in values or values.get("format") != "onnx":
+            return values
+        first = TensorSpec.model_validate(values["inputs"][0])
+        told: dict[str, Any] = {
+            "task": "classification",
+            "scores": TensorSpec.model_validate(values["outputs"][0]).name,
+        }
+        if first.dtype == "uint8" and len(first.shape) == 4:
+            told |= {"kind": "image", "image": {"height": first.shape[1], "width": first.shape[2]}}
+        elif first.dtype == "float32" and len(first.shape) == 2:
+            told |= {"kind": "rows"}
+        else:
+            told = {}
+        return told | values
+
     @model_validator(mode="after")
-    def _onnx_says_its_versions(self) -> ModelMetadata:
+    def _is_complete(self) -> ModelMetadata:
         if self.format == "onnx" and (self.onnx_ir_version is None or self.onnx_opset is None):
             raise ValueError("an ONNX model needs onnx_ir_version and onnx_opset")
+        if self.format == "onnx" and self.task != "raw" and all(spec.name != self.scores for spec in self.outputs):
+            raise ValueError(f"scores: there is no output {self.scores!r}")
+        if self.task == "classification" and not self.labels:
+            raise ValueError("a classification needs labels")
+        if self.kind == "image" and self.image is None:
+            raise ValueError("a model of images needs image")
         return self
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(tuple(self.inputs), tuple(self.outputs), self.batching)
+
+    @property
+    def scores_spec(self) -> TensorSpec:
+        """The output `scores`."""
+        return next(spec for spec in self.outputs if spec.name == self.scores)
 
     def to_store(self) -> dict[str, Any]:
         """The `metadata` argument of `bentoml.models.create`; `model_validate` reads it back."""
         values = self.model_dump(mode="json", exclude_none=True)
         for tensor in (*values["inputs"], *values["outputs"]):
-            tensor["shape"] = [_ANY_LENGTH if length is None else length for length in tensor["shape"]]
+            tensor["shape"] = [ANY_LENGTH if length is None else length for length in tensor["shape"]]
         return values
 
 
 ONNX_FILE = "model.onnx"
 """Name of the graph inside a stored ONNX model."""
+SAMPLE_FILE = "sample.tensors"
+"""Name of the file with inputs that the model has been tried with, in the form of `serving.core.tensors.to_bytes`."""
 SAVED_MODEL_DIRECTORY = "saved_model"
 """Name of the directory inside a stored TensorFlow SavedModel; TensorFlow Serving wants `<base>/<version>/`."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredModel:
     """A model of the store, found and read but not loaded."""
 
@@ -104,6 +170,33 @@ class StoredModel:
     def onnx_path(self) -> Path:
         return self.path / ONNX_FILE
 
+    @property
+    def origin(self) -> str:
+        """The model and what made it, for messages."""
+        made_with = self.metadata.versions.get("onnxruntime", "an unknown version")
+        return (
+            f"model {self.tag} (ONNX IR {self.metadata.onnx_ir_version}, opset {self.metadata.onnx_opset}, "
+            f"verified with onnxruntime {made_with})"
+        )
+
+    @cached_property
+    def sample(self) -> Tensors | None:
+        """Inputs that the model has been tried with; `None` where none were stored.
+
+        Raises:
+            ModelError: the file cannot be read.
+        """
+        try:
+            content = (self.path / SAMPLE_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+        try:
+            tensors = from_bytes(content)
+            self.metadata.signature.check(tensors, allow_nan=self.metadata.allow_nan)
+        except ServingError as error:
+            raise ModelError(f"model {self.tag}: {SAMPLE_FILE}: {error.message}") from error
+        return tensors
+
 
 @cache
 def open_model(tag: str) -> StoredModel:
@@ -112,7 +205,7 @@ def open_model(tag: str) -> StoredModel:
     Where a model of the same name was imported at the start, it is that one.
 
     Raises:
-        ModelError: it is not there, or was not saved by this project's training scripts.
+        ModelError: it is not there, or has no metadata of this project.
     """
     import bentoml  # a worker of jobs is told where its models are, and starts sooner without
 
@@ -121,7 +214,8 @@ def open_model(tag: str) -> StoredModel:
         stored = bentoml.Model.from_path(imported) if imported else bentoml.models.get(tag)
     except bentoml.exceptions.NotFound as error:
         raise ModelError(
-            f"model {tag} is not in the model store; make what is missing with `python -m train`"
+            f"model {tag} is not in the model store; add it with `serving models add`, or make those that come "
+            "with the project with `python -m train`"
         ) from error
     try:
         metadata = ModelMetadata.model_validate(stored.info.metadata)
@@ -167,5 +261,5 @@ def check_versions(model: StoredModel, *, strict: bool, locked: Mapping[str, str
         return
     message = f"model {model.tag}: " + "; ".join(differences)
     if strict:
-        raise ModelError(message + (" (serving.strict_versions is on)" if locked is None else ""))
+        raise ModelError(message + (" (server.strict_versions is on)" if locked is None else ""))
     logger.warning(message)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.batch.image_files import ImageFiles, check_image_row
+from serving.codecs.image_files import ImageFiles, check_image_row
 from serving.batch.images import ImagePredictor
 from serving.batch.predictor import predictors
 from serving.codecs.image_decoding import load_image

@@ -1,0 +1,124 @@
+"""What comes out of a model, by its task, in forms that JSON has."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.codecs.base import RowAnswer, encode
+from serving.core.errors import InvalidInputError
+from serving.core.ranking import most_probable, to_probabilities
+from serving.core.signature import Signature
+from serving.core.tensors import Tensors, first_not_finite, rows
+from serving.store.models import ModelMetadata
+
+_LIKELY = 0.5
+
+
+class Answers:
+    """Reads outputs of one model."""
+
+    def __init__(self, metadata: ModelMetadata) -> None:
+        self._metadata = metadata
+        self._labels = metadata.labels
+        # The usual case costs nothing: the graph gives the probabilities of all classes.
+        self._are_probabilities = metadata.activation == "none" and len(_inner(metadata)) == 1
+
+    def probabilities(self, outputs: Tensors) -> NDArray[Any]:
+        """Of a classification, `[N, classes]`."""
+        scores = outputs[self._metadata.scores]
+        if self._are_probabilities and (len(self._labels) != 2 or scores.shape[-1] == 2):
+            return scores
+        return to_probabilities(scores, self._metadata.activation, len(self._labels))
+
+    def predictions(self, outputs: Tensors, place: str) -> list[Any]:
+        """For each row the probabilities of a classification, or the number or numbers of a regression.
+
+        Raises:
+            InvalidInputError: a row is not finite: its values overflowed inside the model.
+        """
+        found = self.values(outputs)
+        if self._metadata.allow_nan:
+            return found
+        # One sum is not finite when any value is not; for few rows this is quicker than NumPy.
+        total = sum(map(sum, found)) if found and isinstance(found[0], list) else sum(found)
+        if not math.isfinite(total):
+            row = first_not_finite({self._metadata.scores: outputs[self._metadata.scores]})
+            raise InvalidInputError(f"{place}[{row or 0}]: the values are too large for this model")
+        return found
+
+    def values(self, outputs: Tensors) -> list[Any]:
+        """As `predictions`, whether they are finite or not."""
+        if self._metadata.task == "classification":
+            found: list[Any] = self.probabilities(outputs).tolist()
+            return found
+        values = outputs[self._metadata.scores]
+        return list((values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values).tolist())
+
+    def most_probable(self, outputs: Tensors) -> list[str]:
+        """Of a classification, the label of each row."""
+        return most_probable(self.probabilities(outputs), self._labels)
+
+    def labels(self, outputs: Tensors) -> list[Any]:
+        """Of a classification, the label of each row; where several may be right, the list of those that are likely."""
+        if not self._metadata.multilabel:
+            return list(self.most_probable(outputs))
+        likely = self.probabilities(outputs) >= _LIKELY
+        return [[self._labels[index] for index in np.flatnonzero(row)] for row in likely]
+
+
+def tensors_json(outputs: Tensors) -> dict[str, Any]:
+    """Outputs as nested lists by name; NaN and infinity become null."""
+    return {name: array.tolist() for name, array in outputs.items()}
+
+
+def row_answers(
+    outputs: Tensors, predictions: list[Any], labels: list[Any], *, allow_nan: bool
+) -> list[RowAnswer | InvalidInputError]:
+    """For each row its prediction and label as they are written beside it; rows that are not finite fail alone.
+
+    Args:
+        labels: one for each row; empty where there are none.
+    """
+    found: list[RowAnswer | InvalidInputError] = []
+    bad = set() if allow_nan else _not_finite(outputs)
+    for index, prediction in enumerate(predictions):
+        if index in bad:
+            found.append(InvalidInputError("the values are too large for this model"))
+            continue
+        label = labels[index] if labels else None
+        found.append(RowAnswer(encode(prediction).decode(), label if label is None else _text(label)))
+    return found
+
+
+def tensor_rows(outputs: Tensors, signature: Signature) -> list[dict[str, Any]]:
+    """The outputs of each row as nested lists by name; all of them at once where there are no rows."""
+    if not signature.has_rows:
+        return [tensors_json(outputs)]
+    number = len(next(iter(outputs.values())))
+    return [
+        {name: array[0].tolist() if array.dtype != object else array.tolist()[0] for name, array in row.items()}
+        for row in (rows(outputs, index, index + 1) for index in range(number))
+    ]
+
+
+def _not_finite(outputs: Tensors) -> set[int]:
+    bad: set[int] = set()
+    for array in outputs.values():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            if array.ndim == 0:
+                return {0}
+            finite = np.isfinite(array.reshape(len(array), -1)).all(axis=1)
+            bad.update(np.flatnonzero(~finite).tolist())
+    return bad
+
+
+def _text(label: Any) -> str:
+    return label if isinstance(label, str) else encode(label).decode()
+
+
+def _inner(metadata: ModelMetadata) -> list[int | None]:
+    return metadata.scores_spec.inner_shape if metadata.task == "classification" else []

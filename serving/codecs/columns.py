@@ -1,0 +1,96 @@
+"""The columns of a table as a graph takes them: one matrix, or one tensor for each column, numbers and strings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.core.tensors import DTYPES, STRING, Tensors, strings
+from serving.store.models import ModelMetadata
+
+FLOAT_MAX = {"float16": 65504.0, "float32": 3.4028234663852886e38, "float64": 1.7976931348623157e308}
+"""Largest finite numbers; a larger one would become infinity on its way into the engine."""
+
+
+class Column(NamedTuple):
+    """One column.
+
+    Attributes:
+        name: what records call it; the caller's name for it, as `sepal length (cm)`.
+        dtype: of its input.
+        input: the tensor that it goes into.
+    """
+
+    name: str
+    dtype: str
+    input: str
+
+
+def columns_of(metadata: ModelMetadata) -> list[Column]:
+    """The columns of a model of rows, in the order of its inputs.
+
+    Names are `feature_names` where the model has one for each column, else the names of inputs, numbered where an
+    input has several columns.
+    """
+    found: list[Column] = []
+    for spec in metadata.inputs:
+        width = 1 if len(spec.shape) == 1 else spec.shape[1]
+        if width is None:  # only one input may be so, and its columns are named
+            width = len(metadata.feature_names)
+        names = [spec.name] if width == 1 else [f"{spec.name}_{index}" for index in range(width)]
+        found.extend(Column(name, spec.dtype, spec.name) for name in names)
+    if len(metadata.feature_names) == len(found):
+        found = [each._replace(name=name) for each, name in zip(found, metadata.feature_names, strict=True)]
+    return found
+
+
+def value_type(dtype: str, *, allow_nan: bool) -> Any:
+    """The type of a value for msgspec: what JSON has to have, within the bounds of `dtype`."""
+    known = DTYPES[dtype]
+    if dtype == STRING:
+        return str
+    if known.is_float:
+        most = FLOAT_MAX[dtype]
+        number: Any = Annotated[float, msgspec.Meta(ge=-most, le=most)]
+        return number | None if allow_nan else number
+    if known.numpy.kind == "b":
+        return bool
+    info = np.iinfo(known.numpy)
+    # msgspec takes bounds up to int64; larger numbers do not come out of JSON as integers of that range anyway.
+    return Annotated[int, msgspec.Meta(ge=int(info.min), le=min(int(info.max), 2**63 - 1))]
+
+
+def to_tensors(values: Sequence[Sequence[Any]], metadata: ModelMetadata, columns: Sequence[Column]) -> Tensors:
+    """Rows of values, one for each column and of its type, as the inputs of the graph; None becomes NaN."""
+    if len(metadata.inputs) == 1:
+        spec = metadata.inputs[0]
+        matrix = _array(values, spec.dtype)
+        return {spec.name: matrix.reshape(-1) if len(spec.shape) == 1 else matrix}
+    by_column = list(zip(*values, strict=True)) or [()] * len(columns)
+    tensors: Tensors = {}
+    start = 0
+    for spec in metadata.inputs:
+        stop = start + sum(1 for column in columns if column.input == spec.name)
+        array = _array(by_column[start:stop], spec.dtype)
+        tensors[spec.name] = array[0] if len(spec.shape) == 1 else array.T
+        start = stop
+    return tensors
+
+
+def _array(values: Sequence[Sequence[Any]], dtype: str) -> NDArray[Any]:
+    known = DTYPES[dtype]
+    if not known.is_text:
+        return np.array(values, known.numpy)
+    return strings([value for row in values for value in row], (len(values), len(values[0]) if values else 0))
+
+
+def to_values(tensors: Tensors, columns: Sequence[Column]) -> list[list[Any]]:
+    """The rows of values in tensors that `to_tensors` makes; NaN becomes None."""
+    names = list(dict.fromkeys(column.input for column in columns))
+    arrays = [tensors[name].reshape(len(tensors[name]), -1) for name in names]
+    rows = [[value for array in arrays for value in array[row].tolist()] for row in range(len(arrays[0]))]
+    return [[None if value != value else value for value in row] for row in rows]  # noqa: PLR0124 - NaN

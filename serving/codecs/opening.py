@@ -1,0 +1,55 @@
+"""The codec of a stored model: that of its kind, or a plug-in."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from serving.codecs.base import Codec
+from serving.core.errors import ModelError
+from serving.settings.models import ModelSettings
+from serving.store.models import StoredModel
+
+
+def open_codec(stored: StoredModel, settings: ModelSettings) -> Codec[Any]:
+    """The codec of a model, as its entry and its metadata say.
+
+    Raises:
+        ModelError: the plug-in cannot be imported or is no codec, or the entry does not fit the kind of model.
+    """
+    kind = stored.metadata.kind
+    if kind != "image" and "image" in settings.model_fields_set:
+        raise ModelError(f"model {stored.tag} is a model of {kind}: its entry may not have the section image")
+    codec = load_plugin(settings.plugin) if settings.plugin else _shipped(kind)
+    return codec(stored, settings)
+
+
+def load_plugin(path: str) -> type[Codec[Any]]:
+    """The class that `module:Class` names.
+
+    Raises:
+        ModelError: it cannot be imported, or it is no subclass of `Codec`.
+    """
+    module_name, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"plugin {path} cannot be imported: {error}") from error
+    if not isinstance(found, type) or not issubclass(found, Codec):
+        raise ModelError(f"plugin {path} is no subclass of serving.codecs.base.Codec")
+    return found
+
+
+def _shipped(kind: str) -> type[Codec[Any]]:
+    # Imported where they are used: a model of rows has no need of Pillow.
+    if kind == "rows":
+        from serving.codecs.rows import RowsCodec
+
+        return RowsCodec
+    if kind == "image":
+        from serving.codecs.image import ImageCodec
+
+        return ImageCodec
+    from serving.codecs.tensors import TensorsCodec
+
+    return TensorsCodec
