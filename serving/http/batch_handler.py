@@ -15,10 +15,10 @@ from sqlalchemy.exc import DBAPIError
 from starlette.requests import Request
 
 from serving.batch.database import Database, is_conflict, is_outage
-from serving.codecs.image_files import check_image_row
 from serving.batch.items import LARGEST_ID, add_items, get_item, page_of_items, page_of_runs
 from serving.batch.migrate import require_tables
 from serving.batch.tables import Status
+from serving.codecs.image_files import check_image_row
 from serving.core.errors import (
     ConfigurationError,
     ErrorDetail,

@@ -8,24 +8,22 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from serving.core.errors import DeadlineExceededError
-from serving.http.request import current_request
-from serving.settings import get_settings
+from serving.http.exchange import Exchange
 
 
 @asynccontextmanager
-async def deadline() -> AsyncIterator[None]:
-    """Cancel the block when it takes longer than `serving.request_timeout_seconds`.
+async def deadline(exchange: Exchange) -> AsyncIterator[None]:
+    """Cancel the block when it takes longer than `server.request_timeout_seconds`.
 
-    The client's `X-Request-Timeout-Ms` lowers the limit. What the block waits for is told by `expires_in` of the
-    request, so that a queue behind it drops what nobody wants any more. The timer ends with the block.
+    The client's `X-Request-Timeout-Ms` lowers the limit. `exchange.expires_in` tells it to whatever the block waits
+    for, so that a queue behind it drops what no caller wants any more. The timer ends with the block.
 
     Raises:
         DeadlineExceededError: it took longer.
         InvalidInputError: the header is not a number.
     """
-    request = current_request.get()
-    limit = request.time_limit(get_settings().serving.request_timeout_seconds)
-    request.deadline = time.monotonic() + limit
+    limit = exchange.time_limit()
+    exchange.deadline = time.monotonic() + limit
     try:
         async with asyncio.timeout(limit) as timer:
             yield

@@ -16,7 +16,6 @@ from starlette.routing import Match
 from serving.core.errors import (
     ConflictError,
     DeadlineExceededError,
-    ErrorDetail,
     InvalidImageError,
     InvalidInputError,
     MalformedRequestError,

@@ -1,0 +1,181 @@
+"""One HTTP request and its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive, Scope
+
+from serving.core.errors import DeadlineExceededError, InvalidInputError, PayloadTooLargeError
+
+CLIENT_LEFT = 499
+"""Status of a request that got no answer; nginx' name for it."""
+TIMEOUT_HEADER = b"x-request-timeout-ms"
+Headers = Iterable[tuple[bytes, bytes]]
+JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+class Answer:
+    """Status, headers and body of an answer; JSON unless the headers say otherwise."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, body: bytes, status: int = 200, headers: Headers = JSON) -> None:
+        self.body = body
+        self.status = status
+        self.headers = list(headers)
+
+    def add(self, name: str, value: str) -> Answer:
+        """Add a header."""
+        self.headers.append((name.lower().encode("latin-1"), value.encode("latin-1")))
+        return self
+
+
+class Exchange:
+    """One request while it is being answered; what a model has to know of it (`serving.model.Call`).
+
+    Attributes:
+        id: for logs and messages.
+        parameters: those of the path.
+        status: of the answer, once there is one.
+        size: what is predicted, as `rows=3` or `pixels=307200`; the model or its codec fills it in.
+        model: tag of the model that predicts.
+        deadline: when the time limit ends, on the monotonic clock; set by `serving.http.deadline`.
+    """
+
+    __slots__ = (
+        "_max_bytes",
+        "_read",
+        "_receive",
+        "_time_limit",
+        "deadline",
+        "id",
+        "model",
+        "parameters",
+        "scope",
+        "size",
+        "status",
+    )
+
+    def __init__(self, request_id: str, scope: Scope, receive: Receive, *, max_bytes: int, time_limit: float) -> None:
+        self.id = request_id
+        self.scope = scope
+        self.parameters: Mapping[str, str] = {}
+        self.status = CLIENT_LEFT
+        self.size = "-"
+        self.model: str | None = None
+        self.deadline = math.inf
+        self._receive = receive
+        self._max_bytes = max_bytes
+        self._time_limit = time_limit
+        self._read = 0
+
+    @property
+    def path(self) -> str:
+        path: str = self.scope["path"]
+        return path
+
+    def header(self, name: bytes) -> bytes | None:
+        """The value of the first header `name`, which is in lower case."""
+        return next((value for key, value in self.scope["headers"] if key == name), None)
+
+    @property
+    def is_plain_json(self) -> bool:
+        """Whether the body is said to be JSON, or nothing, and the client has no time limit of its own."""
+        for name, value in self.scope["headers"]:
+            if (name == b"content-type" and value not in (b"application/json", b"")) or name == TIMEOUT_HEADER:
+                return False
+        return True
+
+    async def receive(self) -> Message:
+        """The next message of the server, within the limit of bytes.
+
+        Raises:
+            PayloadTooLargeError: the body is larger than it may be.
+        """
+        message = await self._receive()
+        if message["type"] == "http.request":
+            self._read += len(message.get("body", b""))
+            if self._read > self._max_bytes:
+                raise self._too_large()
+        return message
+
+    def check_length(self) -> None:
+        """Refuse a body by its Content-Length, before any of it is read.
+
+        Raises:
+            PayloadTooLargeError: it is larger than it may be.
+        """
+        # The server has checked that the header is a number.
+        length = self.header(b"content-length")
+        if length is not None and int(length) > self._max_bytes:
+            raise self._too_large()
+
+    def _too_large(self) -> PayloadTooLargeError:
+        return PayloadTooLargeError(f"the body is larger than {self._max_bytes} bytes")
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            ClientDisconnect: the client has gone.
+            PayloadTooLargeError: it is larger than it may be.
+            DeadlineExceededError: it took longer to arrive than a request may take.
+        """
+        message = await self.receive()
+        if not message.get("more_body"):
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body: bytes = message.get("body", b"")
+            return body
+        try:
+            async with asyncio.timeout(self._time_limit):
+                return await self._rest(message)
+        except TimeoutError as error:
+            raise DeadlineExceededError("the body took too long to arrive") from error
+
+    async def _rest(self, message: Message) -> bytes:
+        parts = [message.get("body", b"")]
+        while message.get("more_body"):
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            parts.append(message.get("body", b""))
+        return b"".join(parts)
+
+    def request(self, body: bytes | None = None) -> Request:
+        """As Starlette's request, with its body still to come, or `body` where that has been read."""
+        return Request(self.scope, self.receive if body is None else _replay(body, self.receive))
+
+    def expires_in(self) -> float:
+        """Seconds until the time limit ends."""
+        return self.deadline - time.monotonic()
+
+    def time_limit(self) -> float:
+        """Seconds that the answer may take: the server's limit, or less where the client says so.
+
+        Raises:
+            InvalidInputError: `X-Request-Timeout-Ms` is not a number of milliseconds above zero.
+        """
+        text = self.header(TIMEOUT_HEADER)
+        if text is None:
+            return self._time_limit
+        if not text.isdigit() or len(text) > 9 or int(text) == 0:
+            raise InvalidInputError("X-Request-Timeout-Ms: a whole number of milliseconds above zero is required")
+        return min(int(text) / 1e3, self._time_limit)
+
+
+Handler = Callable[[Exchange], Awaitable[Answer]]
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return first.pop() if first else await receive()
+
+    return replayed
