@@ -115,7 +115,7 @@ class Model:
         return self.engine is not None and not batched and not self.codec.slow
 
     async def in_thread(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Call a function of the codec, in a thread where the codec is slow."""
+        """Call a function of the codec or the engine, in a thread where the codec is slow."""
         if self._threads is None:
             return function(*args)
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
@@ -131,7 +131,8 @@ class Model:
             OverloadedError, UnavailableError, DeadlineExceededError: the queue is full, the runner is away, too late.
         """
         if self.engine is not None and not batched:
-            return self.engine.run(tensors)
+            outputs: Tensors = await self.in_thread(self.engine.run, tensors)
+            return outputs
         return await self._submit(tensors, expires_in=call.expires_in(), alone=not batched)
 
     async def infer(self, offered: Tensors, call: Call) -> Tensors:

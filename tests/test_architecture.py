@@ -42,7 +42,7 @@ def test_what_ships_does_not_import_what_trains(module: Path) -> None:
     assert _below(imports(module), *TRAINING) == set()
 
 
-OUTER = ("serving.http", "serving.bento.runners", "serving.bento.process", "serving.bento.server", "service")
+OUTER = ("serving.http", "serving.bento.runners", "serving.bento.process", "serving.bento.service", "service")
 HTTP = ("starlette", "fastapi", "uvicorn", "httpx", "aiohttp", "_bentoml_sdk", "_bentoml_impl")
 
 
@@ -101,7 +101,7 @@ MAY_READ_THE_ENVIRONMENT = {
     "serving.settings",
     "serving.metrics",
     "serving.bento.process",
-    "serving.bento.server",
+    "serving.bento.service",
     "serving.store.imported",
 }
 

@@ -11,9 +11,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.codecs.image_files import ImageFiles
 from serving.batch.predictor import Predictions
 from serving.codecs.image_decoding import load_image
+from serving.codecs.image_files import ImageFiles
 from serving.core.errors import InvalidInputError
 from serving.core.ranking import rank
 from serving.engines import ImageEngine

@@ -45,8 +45,8 @@ def _iris(settings: Settings) -> Predictor:
 
 
 def _inception_v3(settings: Settings) -> Predictor:
-    from serving.codecs.image_files import ImageFiles
     from serving.batch.images import ImagePredictor
+    from serving.codecs.image_files import ImageFiles
     from serving.engines import open_inception_v3
 
     section = settings.inception_v3

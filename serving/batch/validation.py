@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from serving.codecs.image_files import check_image_row
 from serving.batch.iris import check_row
+from serving.codecs.image_files import check_image_row
 
 Check = Callable[[str], str | None]
 

@@ -12,7 +12,7 @@ import logging
 import bentoml
 
 from serving.bento.process import ServerProcess
-from serving.bento.server import LeanService, server_config
+from serving.bento.service import LeanService, server_config
 from serving.jobs.supervisor import Supervisor, open_models
 from serving.settings import get_settings
 

@@ -10,9 +10,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bentoml._internal.context import server_context
-
 from serving.bento.drain import Drain, api_workers_ended, refuse_connections
+from serving.bento.internals import server_context
 from serving.bento.memory_trimmer import MemoryTrimmer
 from serving.logs import configure_logging
 from serving.metrics import DIRECTORY_VARIABLE, Metrics, use_own_directory
@@ -35,7 +34,7 @@ class ServerProcess:
             runner_name=runner_name,
             duration_buckets=settings.metrics.duration_buckets,
         )
-        self.drain = Drain(limit_seconds=settings.serving.drain_seconds)
+        self.drain = Drain(limit_seconds=settings.server.drain_seconds)
         self.host = "127.0.0.1"
         """The address that HTTP listens on."""
 
@@ -48,7 +47,7 @@ class ServerProcess:
         if descriptor:
             with socket.socket(fileno=os.dup(int(descriptor))) as listener:
                 self.host = listener.getsockname()[0]
-        self._take_over(Drain(limit_seconds=self._settings.serving.drain_seconds, refuse=refuse))
+        self._take_over(Drain(limit_seconds=self._settings.server.drain_seconds, refuse=refuse))
 
     def start_runner(self, *, drains_after: str) -> None:
         """Take over logging and the stop signals, as a runner.
@@ -56,7 +55,7 @@ class ServerProcess:
         `drains_after` names the service whose workers have to end before this process may.
         """
         self._take_over(
-            Drain(limit_seconds=self._settings.serving.drain_seconds, wait_for=api_workers_ended(drains_after))
+            Drain(limit_seconds=self._settings.server.drain_seconds, wait_for=api_workers_ended(drains_after))
         )
 
     def start_beside(self, *, on_stop: Callable[[], object], ended: Callable[[], bool]) -> None:
@@ -64,7 +63,7 @@ class ServerProcess:
 
         `on_stop` is called in the event loop when a signal comes; the process may end once `ended` is true.
         """
-        drain = Drain(limit_seconds=self._settings.serving.drain_seconds, wait_for=ended)
+        drain = Drain(limit_seconds=self._settings.server.drain_seconds, wait_for=ended)
         drain.on_start.append(on_stop)
         self._take_over(drain)
 
@@ -80,7 +79,7 @@ class ServerProcess:
         The collector then no longer walks through it, which with many requests in flight stops the server for
         a time. Frozen, not disabled, because cycles of requests still have to be freed.
         """
-        if self._settings.serving.freeze_gc:
+        if self._settings.server.freeze_gc:
             gc.collect()
             gc.freeze()
             gc.set_threshold(*_GC_THRESHOLDS)

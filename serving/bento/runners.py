@@ -1,8 +1,8 @@
-"""The engines as BentoML services: one process each, with a plain and an adaptive-batching API.
+"""The runners: BentoML services with engines behind batchers, in processes of their own.
 
-BentoML's decorators want their numbers while the classes are made, so the settings are read at import. Its own
-`batchable=True` is not used: its dispatcher keeps waiting after a burst, has no bound, and lets one bad row fail
-its neighbours.
+A model has a runner of its own, or shares one with the models that name the same runner. BentoML's own
+`batchable=True` is not used: its dispatcher keeps waiting after a burst, has no bound, and lets one bad row fail its
+neighbours.
 """
 
 from __future__ import annotations
@@ -13,142 +13,95 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import bentoml
-import numpy as np
-from bentoml.container import BentoMLContainer
-from numpy.typing import NDArray
 
 from serving.bento.process import ServerProcess
-from serving.bento.server import LeanService, LocalModel, server_config
-from serving.bento.tensor_link import Rows, Submit, TensorClient, TensorPlane
+from serving.bento.service import LeanService, LocalModel, server_config
+from serving.bento.tensor_link import TensorServer
 from serving.core.batcher import MicroBatcher
-from serving.core.errors import ModelError
-from serving.engines import ImageEngine, IrisEngine, open_inception_v3
-from serving.engines.inception_v3 import IMAGE_SHAPE
-from serving.engines.iris import FEATURES
-from serving.engines.selection import check_engine
-from serving.settings import get_settings
+from serving.core.engine import Engine
+from serving.core.errors import NotFoundError
+from serving.core.tensors import Tensors
+from serving.placement import open_engine
+from serving.settings import Settings, get_settings
+from serving.settings.models import ModelSettings
 from serving.store.models import open_model
 
-logger = logging.getLogger("serving.bento.runners")
+logger = logging.getLogger("serving.runners")
 
 API_NAME = "model_serving"
-_settings = get_settings()
+
+
+class ModelRunner:
+    """One model behind its batcher."""
+
+    def __init__(self, name: str, settings: ModelSettings) -> None:
+        self.name = name
+        self.stored = open_model(settings.tag)
+        self.engine: Engine = open_engine(self.stored, settings)
+        metadata = self.stored.metadata
+        limits = settings.limits(metadata.kind)
+        self.batcher = MicroBatcher(
+            self.engine.run,
+            max_batch_rows=limits.max_batch_rows,
+            max_queue_rows=limits.max_queue_rows,
+            has_rows=metadata.signature.has_rows,
+            varies=metadata.signature.varies,
+            linger_seconds=settings.batching.linger_ms / 1e3,
+            # Rows take microseconds, less than the way to a thread and back. Of others one call at a time runs, as it
+            # uses all the threads there are.
+            executor=None if metadata.kind == "rows" else ThreadPoolExecutor(1, f"engine-{name}"),
+        )
 
 
 class _Runner:
-    """An engine behind its batcher."""
+    """The service class of a runner; subclasses name it and its models."""
 
-    model_name: str
-    engine: IrisEngine | ImageEngine
-    batcher: MicroBatcher
+    runner_name: str
+    entries: dict[str, ModelSettings]
+
+    def __init__(self) -> None:
+        self.models = {name: ModelRunner(name, entry) for name, entry in self.entries.items()}
 
     @bentoml.on_startup
     def start(self) -> None:
-        self.process = ServerProcess(_settings, runner_name=f"{self.model_name}_runner")
+        self.process = ServerProcess(get_settings(), runner_name=self.runner_name)
         self.process.start_runner(drains_after=API_NAME)
-        self.batcher.observer = self.process.metrics.batches(self.model_name)
-        self.engine.warm_up()
-        # Which engine answers may depend on the machine, so it is said.
-        logger.info("%s: %s", self.model_name, self.engine.description)
+        for model in self.models.values():
+            model.batcher.observer = self.process.metrics.batches(model.name)
+            model.engine.warm_up(model.stored.sample)
+            # Which engine answers may depend on the machine, so it is said.
+            logger.info("%s: %s", model.name, model.engine.description)
         self.process.loaded()
 
-    async def submit(self, rows: Rows, *, expires_in: float = math.inf, alone: bool = False) -> Rows:
-        """See `MicroBatcher.submit`."""
-        return await self.batcher.submit(rows, expires_in=expires_in, alone=alone)
+    async def submit(
+        self, model: str, tensors: Tensors, *, expires_in: float = math.inf, alone: bool = False
+    ) -> Tensors:
+        """See `MicroBatcher.submit`.
+
+        Raises:
+            NotFoundError: the runner has no such model.
+        """
+        found = self.models.get(model)
+        if found is None:
+            raise NotFoundError(f"the runner has no model {model}")
+        return await found.batcher.submit(tensors, expires_in=expires_in, alone=alone)
 
 
-@bentoml.service(name="iris_runner", service_class=LeanService, **server_config(_settings))
-class IrisRunner(_Runner):
-    model_name = "iris"
-    model = LocalModel(_settings.iris.tag)
-
-    def __init__(self) -> None:
-        self.engine = IrisEngine(open_model(_settings.iris.tag), threads=_settings.iris.threads)
-        # In the event loop: the call is shorter than the way to a thread and back.
-        self.batcher = MicroBatcher(
-            self.engine.predict,
-            max_batch_rows=_settings.iris.batching.max_batch_rows,
-            max_queue_rows=_settings.iris.batching.max_queue_rows,
-            linger_seconds=_settings.iris.batching.linger_ms / 1e3,
-        )
-
-    @bentoml.api
-    async def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 `[N, 4]` to float32 `[N, 3]`, in an engine call of its own."""
-        return await self.submit(features, alone=True)
-
-    @bentoml.api
-    async def predict_batched(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 `[N, 4]` to float32 `[N, 3]`, in one engine call with whatever waits."""
-        return await self.submit(features)
-
-
-class _ImageModel(LocalModel):
-    def resolve(self, *args: Any, **kwargs: Any) -> bentoml.Model:
-        """As of any model, and refused as early when its engine is not installed."""
-        try:
-            check_engine(_settings.inception_v3.engine)
-        except ModelError as error:
-            raise bentoml.exceptions.BentoMLException(str(error)) from error
-        return super().resolve(*args, **kwargs)
-
-
-@bentoml.service(
-    name="inception_v3_runner",
-    service_class=LeanService,
-    **server_config(_settings, workers=_settings.inception_v3.runner_workers),
-)
-class InceptionV3Runner(_Runner):
-    model_name = "inception_v3"
-    model = _ImageModel(_settings.inception_v3.tag)
-
-    def __init__(self) -> None:
-        self.engine = open_inception_v3(
-            open_model(_settings.inception_v3.tag),
-            engine=_settings.inception_v3.engine,
-            threads=_settings.inception_v3.threads,
-            providers=_settings.inception_v3.providers,
-            openvino_precision=_settings.inception_v3.openvino_precision,
-        )
-        # One call at a time: it uses all the threads there are.
-        self.batcher = MicroBatcher(
-            self.engine.predict,
-            max_batch_rows=_settings.inception_v3.batching.max_batch_rows,
-            max_queue_rows=_settings.inception_v3.batching.max_queue_rows,
-            linger_seconds=_settings.inception_v3.batching.linger_ms / 1e3,
-            executor=ThreadPoolExecutor(1, "engine"),
-        )
-
-    @bentoml.api
-    async def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 `[N, 299, 299, 3]` to float32 `[N, classes]`, in an engine call of its own."""
-        return await self.submit(images, alone=True)
-
-    @bentoml.api
-    async def predict_batched(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 `[N, 299, 299, 3]` to float32 `[N, classes]`, in one engine call with whatever waits."""
-        return await self.submit(images)
-
-
-def _submit_here() -> Submit:
+def _submit_here(model: str, tensors: Tensors, **options: Any) -> Any:
     runner: _Runner = bentoml.get_current_service()
-    return runner.submit
+    return runner.submit(model, tensors, **options)
 
 
-IrisRunner.add_asgi_middleware(TensorPlane, submit=_submit_here, dtype=np.float32, row_shape=(FEATURES,))  # type: ignore[attr-defined]
-InceptionV3Runner.add_asgi_middleware(TensorPlane, submit=_submit_here, dtype=np.uint8, row_shape=IMAGE_SHAPE)  # type: ignore[attr-defined]
-
-
-def connect(name: str, *, classes: int) -> TensorClient | None:
-    """The client of a runner, `None` where BentoML has made the runner an object of this process.
-
-    Args:
-        name: of the runner's service.
-        classes: columns of its answer.
-    """
-    runners: dict[str, Any] = BentoMLContainer.remote_runner_mapping.get()
-    if name not in runners:
-        return None
-    return TensorClient(
-        runners[name], dtype=np.float32, row_shape=(classes,), traced=_settings.tracing.exporter != "none"
-    )
+def make_runners(settings: Settings) -> dict[str, Any]:
+    """The services of all runners by name. Every process of a server makes the same ones from the same settings."""
+    services: dict[str, Any] = {}
+    for runner_name, entries in settings.runners.items():
+        namespace: dict[str, Any] = {"runner_name": runner_name, "entries": entries}
+        namespace |= {f"{name}_model": LocalModel(entry.tag) for name, entry in entries.items()}
+        workers = max(entry.runner_workers for entry in entries.values())
+        service: Any = bentoml.service(
+            name=runner_name, service_class=LeanService, **server_config(settings, workers=workers)
+        )(type(runner_name, (_Runner,), namespace))
+        service.add_asgi_middleware(TensorServer, submit=_submit_here)
+        services[runner_name] = service
+    return services

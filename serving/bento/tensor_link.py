@@ -1,14 +1,13 @@
-"""Arrays between the API and a runner: both ends of one small HTTP exchange on BentoML's Unix socket.
+"""Tensors between the API and a runner: both ends of one small HTTP exchange on BentoML's Unix socket.
 
 `depends()` names the runners and BentoML starts them; its client pickles, opens a schema for each answer and
-pools connections in a way that loses requests. Here the body is the array itself: dtype and row shape are
-the model's, so the number of rows follows from the length. A client that closes its connection takes its rows out
-of the runner's queue.
+pools connections in a way that loses requests. Here the body is the tensors themselves, in the form that
+`serving.core.tensors` describes. A client that closes its connection takes its rows out of the runner's queue.
 
-Request: `POST /tensor/predict` (alone) or `/tensor/predict_batched`, `X-Expires-In-Ms` milliseconds.
-Answer: 200 and the output array, or 422 and `{"code", "message", "retry_after"}` of one of our errors.
+Request: `POST /tensors/{model}` with the tensors, `X-Expires-In-Ms` milliseconds, and `X-Alone: 1` for an engine call
+of its own. Answer: 200 and the outputs, or 422 and `{"code", "message", "retry_after"}` of one of our errors.
 
-`GET /tensor/alive` is answered and then stays open for as long as the process lives. BentoML's supervisor holds the
+`GET /tensors` is answered and then stays open for as long as the process lives. BentoML's supervisor holds the
 listening socket, so without it a call to a dead runner would hang in the socket's backlog.
 """
 
@@ -19,30 +18,26 @@ import errno
 import logging
 import math
 import os
-from collections.abc import Callable
-from functools import cache
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 import msgspec
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
 from opentelemetry import propagate
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.core import errors
 from serving.core.errors import OverloadedError, ServingError, UnavailableError
+from serving.core.tensors import Tensors, from_bytes, to_bytes
 from serving.http.disconnect import while_connected
 
-logger = logging.getLogger("serving.bento.tensor_link")
+logger = logging.getLogger("serving.tensor_link")
 
-Rows = NDArray[Any]
-ALONE = "/tensor/predict"
-BATCHED = "/tensor/predict_batched"
-ALIVE = "/tensor/alive"
+PATH = "/tensors"
 _EXPIRES = "x-expires-in-ms"
+_ALONE = "x-alone"
+_REFUSED = 422
 _RECONNECT_SECONDS = 0.1
 # Less than uvicorn's 5 s, so that no connection is used at the moment at which the runner closes it.
 _KEEPALIVE_SECONDS = 1.0
@@ -60,52 +55,53 @@ class _Failure(msgspec.Struct):
 _decode_failure = msgspec.json.Decoder(_Failure).decode
 
 
-class Submit(Protocol):
-    """How rows reach a model: a batcher here, or the runner that has one."""
+class SubmitTo(Protocol):
+    """How tensors reach a model by its name; see `serving.placement.Submit`."""
 
-    async def __call__(self, rows: Rows, *, expires_in: float = math.inf, alone: bool = False) -> Rows: ...
+    async def __call__(
+        self, model: str, tensors: Tensors, *, expires_in: float = math.inf, alone: bool = False
+    ) -> Tensors: ...
 
 
-class TensorPlane:
-    """ASGI middleware of a runner: answers the tensor routes, passes everything else on.
+class TensorServer:
+    """ASGI middleware of a runner: answers the link's routes and passes everything else on.
 
     Args:
-        submit: called once for the runner's batcher, which exists only after start.
-        dtype, row_shape: of the model's input.
+        submit: to the batcher of a model.
     """
 
-    def __init__(
-        self, app: ASGIApp, *, submit: Callable[[], Submit], dtype: DTypeLike, row_shape: tuple[int, ...]
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, submit: SubmitTo) -> None:
         self.app = app
-        self._submit = cache(submit)
-        self._dtype = np.dtype(dtype)
-        self._row_shape = row_shape
+        self._submit = submit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] not in (ALONE, BATCHED, ALIVE):
+        if scope["type"] != "http" or not scope["path"].startswith(PATH):
             await self.app(scope, receive, send)
             return
-        if scope["path"] == ALIVE:
+        model = scope["path"].removeprefix(PATH).removeprefix("/")
+        if not model:
             await _stay(receive, send)
             return
         body = await _read(receive)
         if body is None:
             return
-        rows = np.frombuffer(body, self._dtype).reshape(-1, *self._row_shape)
-        expires_in = next(
-            (float(value) / 1e3 for name, value in scope["headers"] if name == _EXPIRES.encode()), math.inf
-        )
+        headers = dict(scope["headers"])
+        expires_in = headers.get(_EXPIRES.encode())
         try:
             async with while_connected(receive):
-                output = await self._submit()(rows, expires_in=expires_in, alone=scope["path"] == ALONE)
+                outputs = await self._submit(
+                    model,
+                    from_bytes(body),
+                    expires_in=math.inf if expires_in is None else float(expires_in) / 1e3,
+                    alone=_ALONE.encode() in headers,
+                )
         except ClientDisconnect:
             return
         except ServingError as error:
             failure = _Failure(error.code, error.message, error.retry_after)
-            await _send(send, 422, b"application/json", msgspec.json.encode(failure))
+            await _send(send, _REFUSED, b"application/json", msgspec.json.encode(failure))
             return
-        await _send(send, 200, b"application/octet-stream", np.ascontiguousarray(output).tobytes())
+        await _send(send, 200, b"application/octet-stream", to_bytes(outputs))
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -135,17 +131,16 @@ async def _send(send: Send, status: int, kind: bytes, body: bytes) -> None:
 
 
 class TensorClient:
-    """The API's end: `submit` as if the batcher were here.
+    """The API's end: `submit` as if the batchers were here.
 
     While the runner is starting or has died every call fails at once. Make it in a running loop.
 
     Args:
         url: `file:///…/x.sock` or `tcp://host:port`, as BentoML names its runners.
-        dtype, row_shape: of the model's output.
         traced: send the trace context along.
     """
 
-    def __init__(self, url: str, *, dtype: DTypeLike, row_shape: tuple[int, ...], traced: bool) -> None:
+    def __init__(self, url: str, *, traced: bool) -> None:
         parts = urlsplit(url)
         connector: aiohttp.BaseConnector
         self._handle: int | None = None
@@ -166,14 +161,14 @@ class TensorClient:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             auto_decompress=False,
         )
-        self._dtype = np.dtype(dtype)
-        self._row_shape = row_shape
         self._traced = traced
         self.available = False
         """Whether the runner is there."""
         self._watching = asyncio.create_task(self._watch())
 
-    async def submit(self, rows: Rows, *, expires_in: float = math.inf, alone: bool = False) -> Rows:
+    async def submit(
+        self, model: str, tensors: Tensors, *, expires_in: float = math.inf, alone: bool = False
+    ) -> Tensors:
         """See `MicroBatcher.submit`.
 
         Raises:
@@ -184,12 +179,12 @@ class TensorClient:
         if not self.available:
             raise self._unavailable()
         headers = {} if math.isinf(expires_in) else {_EXPIRES: f"{expires_in * 1e3:.0f}"}
+        if alone:
+            headers[_ALONE] = "1"
         if self._traced:
             propagate.inject(headers)
         try:
-            async with self._session.post(
-                ALONE if alone else BATCHED, data=np.ascontiguousarray(rows).tobytes(), headers=headers
-            ) as response:
+            async with self._session.post(f"{PATH}/{model}", data=to_bytes(tensors), headers=headers) as response:
                 body = await response.read()
         except aiohttp.ClientConnectorError as error:
             if error.os_error.errno == errno.EAGAIN:
@@ -199,8 +194,8 @@ class TensorClient:
         except aiohttp.ClientError as error:
             raise self._unavailable() from error
         if response.status == 200:
-            return np.frombuffer(body, self._dtype).reshape(-1, *self._row_shape)
-        if response.status != 422:
+            return from_bytes(body)
+        if response.status != _REFUSED:
             raise RuntimeError(f"the runner answered {response.status}")
         failure = _decode_failure(body)
         raise _BY_CODE[failure.code](failure.message, retry_after=failure.retry_after)
@@ -219,7 +214,7 @@ class TensorClient:
         """Hold a connection to the runner, for as long as either of us lives."""
         while True:
             try:
-                async with self._session.get(ALIVE) as response:
+                async with self._session.get(PATH) as response:
                     await response.content.readany()
                     self.available = response.status == 200
                     await response.read()

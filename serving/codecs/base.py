@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from serving.core.errors import InvalidInputError, MalformedRequestError
+from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError
 from serving.core.signature import TensorSpec
 from serving.core.tensors import STRING, Tensors, check_finite, count, strings
 from serving.settings.models import ModelSettings
@@ -33,6 +33,13 @@ from serving.store.models import StoredModel
 
 R = TypeVar("R")
 encode = msgspec.json.encode
+
+
+def encode_python(value: Any) -> bytes:
+    """Python values as JSON; what has `tolist`, such as NumPy's arrays and numbers, becomes what that gives."""
+    return encode(value, enc_hook=lambda each: each.tolist())
+
+
 LABEL = "label"
 LABEL_SPEC = TensorSpec(name=LABEL, dtype=STRING, shape=[None])
 """What the standard protocols answer beside the outputs of a classifier: the most probable class of each row."""
@@ -103,6 +110,17 @@ class Codec(ABC, Generic[R]):
             MalformedRequestError, UnsupportedMediaTypeError: the body is not what its content type says.
             InvalidInputError: names the fields and values that are wrong.
         """
+
+    def from_fields(self, fields: Mapping[str, Any]) -> R:
+        """The request with these fields of its JSON body, as Python values; NumPy arrays count as lists.
+
+        Raises:
+            InvalidInputError: a field is missing, unknown or wrong.
+        """
+        request = self.read_fast(encode_python(fields))
+        if request is None:
+            raise InvalidInputError(f"the fields are not as in {encode(self.sample_json()).decode()[:200]}")
+        return request
 
     def judge(self, request: R) -> None:
         """Refuse what `tensors` would refuse, as far as that can be told without its work. Jobs are judged so.
@@ -176,12 +194,15 @@ class Codec(ABC, Generic[R]):
             InvalidInputError: says what is wrong with the row, beginning with `values: `.
         """
 
-    def check_row(self, text: str) -> str | None:
-        """What is wrong with the JSON of a row's values, told without opening files; `None` if nothing."""
+    def check_row(self, text: str) -> ErrorDetail | None:
+        """What is wrong with the JSON of a row's values, told without opening files; `None` if nothing.
+
+        The field is a path that begins with `values`.
+        """
         try:
             self.read_row(text, _NO_FILES)
         except (InvalidInputError, MalformedRequestError) as error:
-            return error.message
+            return error.details[0] if error.details else ErrorDetail("values", error.message.removeprefix("values: "))
         return None
 
     @abstractmethod

@@ -6,6 +6,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numpy as np
@@ -101,6 +102,15 @@ class ImageCodec(Codec[ImageRequest]):
         content, top_k = await _read_file(request, body_type)
         return ImageRequest(content, self._choose(top_k))
 
+    def from_fields(self, fields: Mapping[str, Any]) -> ImageRequest:
+        """`image` is the bytes of a file, or a path to one."""
+        if not {"image"} <= set(fields) <= {"image", "top_k"}:
+            raise InvalidInputError("the fields are image and top_k")
+        image = fields["image"]
+        return ImageRequest(
+            image if isinstance(image, bytes) else Path(image).read_bytes(), self._choose(fields.get("top_k"))
+        )
+
     def _choose(self, top_k: int | None) -> int:
         return choose_top_k(top_k, self.metadata.labels) if self.has_labels else 0
 
@@ -164,8 +174,9 @@ class ImageCodec(Codec[ImageRequest]):
     def read_row(self, text: str, files: Files) -> ImageRequest:
         return ImageRequest(files.read(text), self._choose(None))
 
-    def check_row(self, text: str) -> str | None:
-        return check_image_row(text)
+    def check_row(self, text: str) -> ErrorDetail | None:
+        fault = check_image_row(text)
+        return None if fault is None else ErrorDetail("values", fault.removeprefix("values: "))
 
     def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
         predictions: list[Any]

@@ -199,9 +199,12 @@ class RowsCodec(Codec[Tensors]):
     # Batch
 
     def read_row(self, text: str, files: Files) -> Tensors:  # noqa: ARG002
-        tensors, (error,) = self.read_rows([text])
-        if error is not None:
-            raise InvalidInputError(error)
+        tensors, (fault,) = self.read_rows([text])
+        if fault is not None:
+            try:
+                (self._decode_record if _is_object(text) else self._decode_row)(text)
+            except _DECODE_ERRORS as error:
+                raise InvalidInputError(fault, details=from_msgspec(error, prefix="values").details) from error
         return tensors
 
     def read_rows(self, texts: Sequence[str]) -> tuple[Tensors, list[str | None]]:
@@ -215,7 +218,7 @@ class RowsCodec(Codec[Tensors]):
 
     def _read_value(self, text: str, index: int, errors: list[str | None]) -> Any:
         try:
-            if text.lstrip()[:1] == "{":
+            if _is_object(text):
                 return msgspec.structs.astuple(self._decode_record(text))
             return self._decode_row(text)
         except _DECODE_ERRORS as error:
@@ -278,3 +281,7 @@ def _row_type(types: Sequence[Any]) -> Any:
 
 def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _is_object(text: str) -> bool:
+    return text.lstrip()[:1] == "{"

@@ -133,7 +133,8 @@ class TensorsCodec(Codec[Tensors]):
             values = msgspec.structs.astuple(self._decode_row(text))
         except _DECODE_ERRORS as error:
             found = from_msgspec(error, prefix="values")
-            raise InvalidInputError(f"values: an object of tensors is required: {found.message}") from error
+            message = f"values: an object of tensors is required: {found.message}"
+            raise InvalidInputError(message, details=found.details) from error
         tensors: Tensors = {}
         for spec, value in zip(self.metadata.inputs, values, strict=True):
             given = [value] if self.signature.has_rows else value

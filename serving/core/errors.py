@@ -73,7 +73,13 @@ class NotFoundError(ServingError):
 
 
 class MethodNotAllowedError(ServingError):
+    """The path has other methods: `allowed`, separated by commas."""
+
     code = "method_not_allowed"
+
+    def __init__(self, allowed: str = "") -> None:
+        super().__init__(f"the method is not allowed here; allowed: {allowed or 'see /'}")
+        self.allowed = allowed
 
 
 class OverloadedError(ServingError):

@@ -4,45 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import RowMapping
 
 from serving.batch.tables import Status
-from serving.http.decoding import Row
-from serving.http.schemas import Candidate
 
 MOST_ITEMS = 1000
 """In a page, and in a request that adds some."""
 
 
-class _New(BaseModel):
+class NewItem(BaseModel):
+    """A row to be scored later."""
+
     model_config = ConfigDict(extra="forbid")
 
-
-class NewIrisItem(_New):
-    """A row of measurements."""
-
-    model: Literal["iris"]
-    values: Row = Field(examples=[[5.1, 3.5, 1.4, 0.2]])
-
-
-class ImageFile(_New):
-    """An image file below `batch.image_root`; one of both fields."""
-
-    image_path: str = Field(None, min_length=1, max_length=4096, examples=["cats/cat.jpg"], validate_default=False)  # type: ignore[assignment]
-    image_url: str = Field(
-        None, min_length=1, max_length=4096, examples=["file:///images/cats/cat.jpg"], validate_default=False
-    )  # type: ignore[assignment]
-
-
-class NewInceptionV3Item(_New):
-    """An image."""
-
-    model: Literal["inception_v3"]
-    values: ImageFile
+    model: str = Field(examples=["iris"], description="of those that are served")
+    values: Any = Field(
+        description="what the model takes: a list or an object of values, an object of tensors, or an image file below "
+        "`batch.image_root` as `image_path` or `image_url`",
+        examples=[[5.1, 3.5, 1.4, 0.2]],
+    )
 
 
 class NewItems(BaseModel):
@@ -50,10 +34,7 @@ class NewItems(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    items: Annotated[
-        list[Annotated[NewIrisItem | NewInceptionV3Item, Field(discriminator="model")]],
-        Field(min_length=1, max_length=MOST_ITEMS),
-    ]
+    items: Annotated[list[NewItem], Field(min_length=1, max_length=MOST_ITEMS)]
 
 
 class AddedItems(BaseModel):
@@ -69,7 +50,7 @@ class Item(BaseModel):
     model: str = Field(examples=["iris"])
     values: Any = Field(description="what the model takes", examples=[[5.1, 3.5, 1.4, 0.2]])
     status: Status
-    prediction: list[float] | list[Candidate] | None = Field(
+    prediction: Any = Field(
         description="of a predicted row: what `/{model}/predict` answers for it; else null",
         examples=[[0.97, 0.02, 0.01]],
     )
@@ -143,7 +124,7 @@ def _item(row: RowMapping) -> dict[str, Any]:
 
 
 def _json(text: str | None) -> Any:
-    """The bytes as they are stored; what is no JSON, written by who knows whom, is shown as text."""
+    """The bytes as they are stored; what is not JSON, possibly written by another program, is shown as text."""
     if text is None:
         return None
     try:

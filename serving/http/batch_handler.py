@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, TypeVar
@@ -12,13 +11,12 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
-from starlette.requests import Request
 
 from serving.batch.database import Database, is_conflict, is_outage
 from serving.batch.items import LARGEST_ID, add_items, get_item, page_of_items, page_of_runs
 from serving.batch.migrate import require_tables
 from serving.batch.tables import Status
-from serving.codecs.image_files import check_image_row
+from serving.codecs.json_body import require_json
 from serving.core.errors import (
     ConfigurationError,
     ErrorDetail,
@@ -27,14 +25,14 @@ from serving.core.errors import (
     NotFoundError,
     OverloadedError,
     PayloadTooLargeError,
-    ServingError,
     UnavailableError,
 )
+from serving.core.validation import from_validation
 from serving.http import batch_documents as documents
-from serving.http.batch_documents import MOST_ITEMS, ImageFile, NewItems
-from serving.http.decoding import require_json
-from serving.http.errors import from_validation
+from serving.http.batch_documents import MOST_ITEMS, NewItems
+from serving.http.exchange import Exchange
 from serving.http.parameters import QueryParameter
+from serving.model import Models
 
 logger = logging.getLogger("serving.batch")
 
@@ -57,14 +55,14 @@ AFTER = QueryParameter(
 class BatchHandler:
     """Answers from the database of the batch pattern, which may be away."""
 
-    def __init__(self, database: Database, *, models: frozenset[str]) -> None:
+    def __init__(self, database: Database, models: Models) -> None:
         self._database = database
         self._models = models
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="batch-api")
         self._waiting = 0
 
-    async def items(self, request: Request) -> bytes:
-        status, after, limit = STATUS.read(request), AFTER.read(request) or 0, LIMIT.read(request) or 100
+    async def items(self, exchange: Exchange) -> bytes:
+        status, after, limit = STATUS.read(exchange), AFTER.read(exchange) or 0, LIMIT.read(exchange) or 100
 
         def read() -> bytes:
             rows = page_of_items(self._database, status=status, after=after, limit=limit + 1)
@@ -83,8 +81,8 @@ class BatchHandler:
 
         return await self._in_thread(read)
 
-    async def runs(self, request: Request) -> bytes:
-        before, limit = AFTER.read(request), LIMIT.read(request) or 100
+    async def runs(self, exchange: Exchange) -> bytes:
+        before, limit = AFTER.read(exchange), LIMIT.read(exchange) or 100
 
         def read() -> bytes:
             rows = page_of_runs(self._database, before=before, limit=limit + 1)
@@ -92,10 +90,10 @@ class BatchHandler:
 
         return await self._in_thread(read)
 
-    async def add(self, request: Request) -> bytes:
+    async def add(self, exchange: Exchange) -> bytes:
         """Raises what is wrong with the body; then nothing has been added."""
-        require_json(request)
-        body = await request.body()
+        require_json(exchange.request())
+        body = await exchange.body()
         if len(body) > MOST_BYTES:
             raise PayloadTooLargeError(f"rows to add may have {MOST_BYTES} bytes; these have {len(body)}")
 
@@ -115,19 +113,18 @@ class BatchHandler:
         try:
             items = NewItems.model_validate_json(body).items
         except ValidationError as error:
-            raise _without_tags(from_validation(error)) from error
+            raise from_validation(error) from error
         rows: list[tuple[str, Any]] = []
         for index, item in enumerate(items):
             place = f"items[{index}]"
-            if item.model not in self._models:
-                raise _wrong(f"{place}.model", f"{item.model} is not served here")
-            if isinstance(item.values, ImageFile):
-                values = item.values.model_dump(exclude_unset=True)
-                if fault := check_image_row(msgspec.json.encode(values)):
-                    raise _wrong(f"{place}.values", fault)
-                rows.append((item.model, values))
-            else:
-                rows.append((item.model, item.values))
+            try:
+                codec = self._models.find(item.model).codec
+            except NotFoundError as error:
+                raise _wrong(f"{place}.model", error.message) from error
+            fault = codec.check_row(msgspec.json.encode(item.values).decode())
+            if fault is not None:
+                raise _wrong(f"{place}.{fault.field}", fault.message)
+            rows.append((item.model, item.values))
         return rows
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -159,7 +156,7 @@ class BatchHandler:
             raise _unavailable("the database of the batch rows does not answer; try again later") from error
 
     def _require_tables(self, error: DBAPIError) -> None:
-        """Raises UnavailableError when it is for want of tables that a statement has failed."""
+        """Raises UnavailableError if the statement failed because the tables do not exist."""
         try:
             require_tables(self._database)
         except ConfigurationError as reason:
@@ -173,13 +170,3 @@ def _unavailable(message: str) -> UnavailableError:
 
 def _wrong(field: str, message: str) -> InvalidInputError:
     return InvalidInputError(f"{field}: {message}", details=[ErrorDetail(field, message)])
-
-
-def _without_tags(error: ServingError) -> ServingError:
-    """Pydantic puts the name of the model, by which it knows the kind of a row, into the path of what is wrong."""
-
-    def plain(text: str) -> str:
-        return re.sub(r"(items\[\d+\])\.(?:iris|inception_v3)\b", r"\1", text)
-
-    details = [ErrorDetail(plain(detail.field), detail.message) for detail in error.details]
-    return type(error)(plain(error.message), details=details)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from serving.core.errors import DeadlineExceededError
-from serving.http.exchange import Exchange
+from serving.http.exchange import Answer, Exchange, Handler
 
 
 @asynccontextmanager
@@ -31,3 +31,13 @@ async def deadline(exchange: Exchange) -> AsyncIterator[None]:
         if not timer.expired():
             raise
         raise DeadlineExceededError(f"not answered within {limit:g} seconds") from error
+
+
+def timed(handler: Handler) -> Handler:
+    """A handler that ends with the time limit of its request."""
+
+    async def within_limit(exchange: Exchange) -> Answer:
+        async with deadline(exchange):
+            return await handler(exchange)
+
+    return within_limit

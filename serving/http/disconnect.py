@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
 
 
 @asynccontextmanager
-async def while_connected(receive: Receive) -> AsyncIterator[None]:
+async def while_connected(receive: Callable[[], Awaitable[Any]]) -> AsyncIterator[None]:
     """Cancel the block when the client disconnects. The request's body has to be read before.
 
     Raises:
-        ClientDisconnect: the client has gone; there is nobody to answer.
+        ClientDisconnect: the client has gone, so that there is no one to answer.
     """
     task = asyncio.current_task()
     if task is None:

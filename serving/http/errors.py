@@ -6,17 +6,14 @@ import math
 from typing import Any, cast
 
 import msgspec
-from pydantic import BaseModel, Field
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 
 from serving.core.errors import (
     ConflictError,
     DeadlineExceededError,
-    InvalidImageError,
     InvalidInputError,
     MalformedRequestError,
     MethodNotAllowedError,
@@ -27,12 +24,11 @@ from serving.core.errors import (
     UnavailableError,
     UnsupportedMediaTypeError,
 )
-from serving.http.request import CLIENT_LEFT, current_request
+from serving.http.exchange import Answer
 
 STATUS: dict[type[ServingError], int] = {
     MalformedRequestError: 400,
     InvalidInputError: 400,
-    InvalidImageError: 400,
     NotFoundError: 404,
     MethodNotAllowedError: 405,
     ConflictError: 409,
@@ -43,6 +39,7 @@ STATUS: dict[type[ServingError], int] = {
     UnavailableError: 503,
     DeadlineExceededError: 504,
 }
+"""Subclasses that are not here have the status of the class that they are made from."""
 _BY_STATUS: dict[int, type[ServingError]] = {
     400: MalformedRequestError,
     404: NotFoundError,
@@ -52,51 +49,47 @@ _BY_STATUS: dict[int, type[ServingError]] = {
     503: UnavailableError,
 }
 _MOST_DETAILS = 10
+REQUEST_ID_KEY = "serving.request_id"
+"""Where the id of a request stands in the ASGI scope for BentoML's application."""
 
 
-class Detail(BaseModel):
-    field: str = Field(description="where: a path such as `data[3][1]`, or empty for the whole request")
-    message: str
-
-
-class Error(BaseModel):
-    code: str = Field(description="stable name for programs", examples=["invalid_input"])
-    message: str = Field(description="what to change, for people")
-    details: list[Detail] = Field(description="the places that are wrong, at most ten")
-
-
-class ErrorResponse(BaseModel):
-    """The body of every answer that is not a 2xx."""
-
-    error: Error
+def status_of(error: ServingError) -> int:
+    """The status that a caller gets for `error`."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def speaks_protocol(path: str) -> bool:
     """Whether a route belongs to a standard protocol, whose clients expect its own shape of errors: a mere message."""
-    return path == "/v2" or path.startswith(("/v2/", "/v1/models/"))
+    return path in ("/v2", "/v1/models") or path.startswith(("/v2/", "/v1/models/"))
 
 
-def error_response(error: ServingError) -> Response:
-    """The answer for `error`."""
-    status = STATUS[type(error)]
+def error_answer(error: ServingError, *, path: str = "", request_id: str = "") -> Answer:
+    """The answer for `error`.
+
+    Args:
+        path: of the request; a standard protocol has its own shape.
+        request_id: stands in the message of a failure, as the log has it too.
+    """
+    status = status_of(error)
     message = error.message
-    request = current_request.get(None)
-    if status >= 500 and request is not None:
-        message = f"{message} (request id {request.id})"
+    if status >= 500 and request_id:
+        message = f"{message} (request id {request_id})"
     described: Any = {"code": error.code, "message": message, "details": error.details[:_MOST_DETAILS]}
-    if request is not None and speaks_protocol(request.scope["path"]):
+    if speaks_protocol(path):
         described = message
-    response = Response(msgspec.json.encode({"error": described}), status, media_type="application/json")
+    answer = Answer(msgspec.json.encode({"error": described}), status)
+    if isinstance(error, MethodNotAllowedError) and error.allowed:
+        answer.add("allow", error.allowed)
     if error.retry_after is not None:
-        response.headers["Retry-After"] = str(math.ceil(error.retry_after))
+        answer.add("retry-after", str(math.ceil(error.retry_after)))
     if status == 413:
         # The rest of the body is not read, so the connection cannot carry another request.
-        response.headers["Connection"] = "close"
-    return response
+        answer.add("connection", "close")
+    return answer
 
 
 def internal_error() -> ServingError:
-    """What a caller is told of an exception that nobody expected; the log has the rest."""
+    """What a caller is told of an exception that the service did not expect; the log has the rest."""
     return ServingError("something went wrong on the server")
 
 
@@ -105,48 +98,34 @@ def from_http(error: HTTPException, path: str) -> ServingError:
     kind = _BY_STATUS.get(error.status_code)
     if kind is None:
         return internal_error()
-    message = {
-        404: f"there is no {path}; see / for the routes",
-        405: f"the method is not allowed here; allowed: {(error.headers or {}).get('Allow', 'see /')}",
-        503: "not ready",
-    }.get(error.status_code, error.detail)
+    if kind is MethodNotAllowedError:
+        return MethodNotAllowedError((error.headers or {}).get("Allow", ""))
+    message = {404: f"there is no {path}; see / for the routes", 503: "not ready"}.get(error.status_code, error.detail)
     return kind(message, retry_after=1 if kind is UnavailableError else None)
 
 
-async def handle_http_exception(request: Request, error: Exception) -> Response:
-    """Starlette exception handler for its own HTTPException."""
-    http_error = cast(HTTPException, error)
-    if http_error.status_code == 405:
-        http_error.headers = {"Allow": _allowed(request)}
-    response = error_response(from_http(http_error, request.url.path))
-    response.headers.update(http_error.headers or {})
+def _response(error: ServingError, request: Request) -> Response:
+    answer = error_answer(error, path=request.url.path, request_id=request.scope.get(REQUEST_ID_KEY, ""))
+    response = Response(answer.body, answer.status)
+    response.raw_headers.extend(header for header in answer.headers if header[0] != b"content-length")
     return response
 
 
-def _allowed(request: Request) -> str:
-    """The methods of every route of this path; Starlette names those of the first one."""
-    matching = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return ", ".join(sorted({method for route in matching for method in getattr(route, "methods", None) or ()}))
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    return _response(from_http(cast(HTTPException, error), request.url.path), request)
 
 
-async def handle_serving_error(_request: Request, error: Exception) -> Response:
-    """Starlette exception handler for our tree."""
-    return error_response(cast(ServingError, error))
+async def _handle_serving_error(request: Request, error: Exception) -> Response:
+    return _response(cast(ServingError, error), request)
 
 
-async def handle_disconnect(_request: Request, _error: Exception) -> Response:
-    """Nobody is there to read it; the status is for the metrics and the log."""
-    return Response(status_code=CLIENT_LEFT)
-
-
-async def handle_unexpected(_request: Request, _error: Exception) -> Response:
+async def _handle_unexpected(request: Request, _error: Exception) -> Response:
     """Starlette's last resort; it logs the exception itself."""
-    return error_response(internal_error())
+    return _response(internal_error(), request)
 
 
 def add_error_handlers(app: Starlette) -> None:
     """One shape for whatever goes wrong in `app`."""
-    app.add_exception_handler(ServingError, handle_serving_error)
-    app.add_exception_handler(HTTPException, handle_http_exception)
-    app.add_exception_handler(ClientDisconnect, handle_disconnect)
-    app.add_exception_handler(Exception, handle_unexpected)
+    app.add_exception_handler(ServingError, _handle_serving_error)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(Exception, _handle_unexpected)

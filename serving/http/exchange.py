@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
+from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
@@ -82,6 +83,11 @@ class Exchange:
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header `name`, which is in lower case."""
         return next((value for key, value in self.scope["headers"] if key == name), None)
+
+    @property
+    def query(self) -> QueryParams:
+        """The parameters behind the question mark."""
+        return QueryParams(self.scope["query_string"])
 
     @property
     def is_plain_json(self) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, Field
 
-from serving.http.schemas import Classification, IrisProbabilities
 from serving.jobs.job import Job, JobPage, ModelStats, Status
 
 _ID = "Zk3vQ0m8S1u2bJc9T7xLwA"
@@ -48,7 +47,7 @@ class JobDescription(JobSummary):
     """A job. Times are in UTC, on the clock of the store."""
 
     position: int | None = Field(description="jobs of its model before it while it is queued, else null", examples=[0])
-    result: IrisProbabilities | Classification | None = Field(
+    result: Any = Field(
         description="of a succeeded job: exactly what `/{model}/predict` answers; else null",
         examples=[{"prediction": [[0.97, 0.02, 0.01]]}],
     )

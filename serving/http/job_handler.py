@@ -7,13 +7,12 @@ import re
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, TypeAdapter
-from starlette.requests import Request
 
 from serving.core.errors import ConflictError, InvalidInputError, PayloadTooLargeError
 from serving.http import job_documents as documents
 from serving.http.disconnect import while_connected
+from serving.http.exchange import Exchange
 from serving.http.parameters import QueryParameter
-from serving.http.request import current_request
 from serving.jobs.job import Job, NewJob, Status, new_job_id
 from serving.jobs.store import JobStore
 from serving.jobs.work import Encoded, fingerprint
@@ -23,6 +22,7 @@ from serving.settings.models import ModelJobsSettings
 
 LONGEST_WAIT_SECONDS = 30.0
 KEY_HEADER = "Idempotency-Key"
+_KEY_HEADER = KEY_HEADER.lower().encode()
 _valid_key = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 
 WAIT = QueryParameter(
@@ -61,15 +61,15 @@ class Limits:
         self.parameters = [self._max_retries.document(), self._ttl_seconds.document()]
         self.retry_parameters = [self._ttl_seconds.document()]
 
-    def max_retries(self, request: Request, model: str) -> int:
-        given = self._max_retries.read(request)
+    def max_retries(self, exchange: Exchange, model: str) -> int:
+        given = self._max_retries.read(exchange)
         return self._models[model].max_retries if given is None else given
 
-    def ttl_seconds(self, request: Request, model: str) -> float:
+    def ttl_seconds(self, exchange: Exchange, model: str) -> float:
         """Raises ConflictError for a job of a model that this service does not know."""
-        given = self._ttl_seconds.read(request)
+        given = self._ttl_seconds.read(exchange)
         if given is None and model not in self._models:
-            raise ConflictError(f"{model} is no model of this service: say ttl_seconds")
+            raise ConflictError(f"{model} is not a model of this service: give ttl_seconds")
         return self._models[model].ttl_seconds if given is None else given
 
 
@@ -83,7 +83,7 @@ class JobsHandler:
         self._waits: set[asyncio.Timeout] = set()
         self._draining = False
 
-    async def submit(self, request: Request, model: str, encoded: Encoded) -> Job:
+    async def submit(self, exchange: Exchange, model: str, encoded: Encoded) -> Job:
         """Hand a checked request to the store.
 
         Raises:
@@ -95,34 +95,33 @@ class JobsHandler:
             raise PayloadTooLargeError(
                 f"a job may have {self._max_payload_bytes} bytes; this one has {len(encoded.payload)}"
             )
-        key = _idempotency_key(request)
+        key = _idempotency_key(exchange)
         new = NewJob(
             id=new_job_id(),
             model=model,
             payload=encoded.payload,
             parameters=encoded.parameters,
-            max_retries=self._limits.max_retries(request, model),
-            ttl_seconds=self._limits.ttl_seconds(request, model),
+            max_retries=self._limits.max_retries(exchange, model),
+            ttl_seconds=self._limits.ttl_seconds(exchange, model),
             # Hashing takes a tenth of what a submission does, and only a key that is met again is compared by it.
             fingerprint=fingerprint(model, encoded) if key else "",
             idempotency_key=key,
         )
         return (await self.store.submit(new)).job
 
-    async def get(self, request: Request, job_id: str) -> Job:
+    async def get(self, exchange: Exchange, job_id: str) -> Job:
         """The job, at once or after the wait that is asked for. A drain ends the wait, and so does the client.
 
         Raises:
-            ClientDisconnect: nobody is there to answer.
+            ClientDisconnect: the client has gone.
         """
-        wait = WAIT.read(request)
+        wait = WAIT.read(exchange)
         if not wait or self._draining:
             return await self.store.get(job_id)
-        record = current_request.get()
-        left = record.expires_in()
+        left = exchange.expires_in()
         timer = asyncio.timeout(None)
         try:
-            async with while_connected(record.receive), timer:
+            async with while_connected(exchange.receive), timer:
                 self._waits.add(timer)
                 return await self.store.wait(job_id, min(wait, left - min(0.5, left / 10)))
         except TimeoutError:
@@ -132,21 +131,21 @@ class JobsHandler:
         finally:
             self._waits.discard(timer)
 
-    async def page(self, request: Request) -> bytes:
+    async def page(self, exchange: Exchange) -> bytes:
         found = await self.store.page(
-            status=STATUS.read(request),
-            model=MODEL.read(request),
-            limit=LIMIT.read(request) or 50,
-            after=AFTER.read(request),
+            status=STATUS.read(exchange),
+            model=MODEL.read(exchange),
+            limit=LIMIT.read(exchange) or 50,
+            after=AFTER.read(exchange),
         )
         return documents.page(found)
 
-    async def retry(self, request: Request, job_id: str) -> Job:
+    async def retry(self, exchange: Exchange, job_id: str) -> Job:
         job = await self.store.get(job_id)
-        return await self.store.retry(job_id, ttl_seconds=self._limits.ttl_seconds(request, job.model))
+        return await self.store.retry(job_id, ttl_seconds=self._limits.ttl_seconds(exchange, job.model))
 
     def drain(self) -> None:
-        """Answer those who wait: the server is about to stop, and any other replica can go on."""
+        """Answer the requests that wait: the server is about to stop, and any other replica can go on."""
         self._draining = True
         now = asyncio.get_running_loop().time()
         for timer in self._waits:
@@ -154,11 +153,11 @@ class JobsHandler:
 
 
 def make_limits(settings: Settings) -> Limits:
-    return Limits(settings.jobs, {"iris": settings.iris.jobs, "inception_v3": settings.inception_v3.jobs})
+    return Limits(settings.jobs, {name: entry.jobs for name, entry in settings.models.items()})
 
 
-def _idempotency_key(request: Request) -> str | None:
-    given = request.headers.getlist(KEY_HEADER)
+def _idempotency_key(exchange: Exchange) -> str | None:
+    given = [value.decode("latin-1") for name, value in exchange.scope["headers"] if name == _KEY_HEADER]
     if not given:
         return None
     if len(given) > 1 or not _valid_key(given[0]):

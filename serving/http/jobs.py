@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
-import bentoml
-from fastapi import FastAPI
-from starlette.convertors import StringConvertor, register_url_convertor
-from starlette.requests import Request
-from starlette.responses import Response
-
+from serving.codecs.base import Codec
 from serving.http import job_documents as documents
-from serving.http.deadline import deadline
-from serving.http.decoding import RankedImageBody, read_image, require_json
-from serving.http.inception_v3 import InceptionV3Handler
-from serving.http.job_handler import AFTER, KEY_HEADER, LIMIT, MODEL, STATUS, WAIT, JobsHandler, Limits, make_limits
-from serving.http.mounted import make_mounted_app
-from serving.http.openapi import TIMEOUT_PARAMETER, error_responses
+from serving.http.deadline import deadline, timed
+from serving.http.exchange import Answer, Exchange
+from serving.http.job_handler import AFTER, KEY_HEADER, LIMIT, MODEL, STATUS, WAIT, JobsHandler, Limits
+from serving.http.models import ModelSchemas
+from serving.http.operations import operation
 from serving.http.parameters import refuse_unknown
-from serving.http.schemas import DEFAULT_TOP_K, rows_decoder
+from serving.http.routes import Route
 from serving.jobs.job import Job
-from serving.jobs.work import Encoded, encode_image, encode_rows
-from serving.settings import Settings
+from serving.jobs.work import encode
+from serving.model import Model, Models
 
+_TAG = "jobs"
 _POLL_SECONDS = 1
-
-
-class _JobId(StringConvertor):
-    """What can be a job's id. Anything else is no path of a job, and `/jobs/stats` is none either."""
-
-    regex = "(?!stats(?:/|$))[A-Za-z0-9_-]{1,64}"
-
-
-register_url_convertor("job_id", _JobId())
-
-
-def _jobs() -> JobsHandler:
-    # Not by FastAPI's Depends, which takes a tenth of the time of a submission.
-    jobs: JobsHandler = bentoml.get_current_service().jobs
-    return jobs
-
-
+# What can be a job's id. Anything else is no path of a job, and `/jobs/stats` is none either.
+_JOB_ID = {"job_id": "(?!stats(?:/|$))[A-Za-z0-9_-]{1,64}"}
 _JOB_ID_PARAMETER = {
     "name": "job_id",
     "in": "path",
     "required": True,
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"},
 }
-_LOCATION = {"description": "`status_url` of the job", "schema": {"type": "string"}}
-_POLL = {"description": "seconds, while the job is unfinished", "schema": {"type": "integer", "minimum": 1}}
+_LOCATION = {"Location": {"description": "`status_url` of the job", "schema": {"type": "string"}}}
+_POLL = {
+    "Retry-After": {"description": "seconds, while the job is unfinished", "schema": {"type": "integer", "minimum": 1}}
+}
 _KEY_PARAMETER = {
     "name": KEY_HEADER,
     "in": "header",
@@ -58,143 +40,166 @@ _KEY_PARAMETER = {
     "body 409. The other parameters of the first request count.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
 }
+_LIST_PARAMETERS = (STATUS, MODEL, LIMIT, AFTER)
 
 
-def _json(body: bytes, status: int = 200, **headers: str) -> Response:
-    return Response(body, status, headers, media_type="application/json")
+def job_routes(models: Models, handler: Callable[[], JobsHandler], limits: Limits) -> list[Route]:
+    """The routes that submit jobs of each model, and those of all jobs; `handler` is asked at each request."""
+    return [*(_submission(model, handler, limits) for model in models), *_routes(handler, limits)]
 
 
-def _accepted(job: Job) -> Response:
-    return _json(documents.accepted(job), 202, Location=documents.job_url(job.id))
+def _accepted(job: Job) -> Answer:
+    return Answer(documents.accepted(job), 202).add("location", documents.job_url(job.id))
 
 
-def make_jobs(settings: Settings) -> FastAPI:
-    """The jobs routes of the models that are served, and those of all jobs, as an app to mount."""
-    app = make_mounted_app()
-    limits = make_limits(settings)
-    if settings.iris.enabled:
-        _add_submission(app, "iris", _read_rows, limits)
-    if settings.inception_v3.enabled:
-        _add_submission(app, "inception_v3", _read_picture, limits)
-    _add_jobs(app, limits)
-    return app
+def _submission(model: Model, handler: Callable[[], JobsHandler], limits: Limits) -> Route:
+    schemas = ModelSchemas(model.name, model.codec.operation())
+    known = [parameter["name"] for parameter in (*limits.parameters, *schemas.parameters)]
 
+    async def submit(exchange: Exchange) -> Answer:
+        async with deadline(exchange):
+            refuse_unknown(exchange, *known)
+            request = await _read(exchange, model)
+            return _accepted(await handler().submit(exchange, model.name, encode(model.codec, request)))
 
-async def _read_rows(_service: Any, request: Request) -> Encoded:
-    require_json(request)
-    body = await request.body()
-    rows = rows_decoder.fast(body)
-    return encode_rows(rows_decoder.explain(body) if rows is None else rows)
-
-
-async def _read_picture(service: Any, request: Request) -> Encoded:
-    content, top_k = await read_image(request, RankedImageBody)
-    top_k = top_k or DEFAULT_TOP_K
-    handler: InceptionV3Handler = service.inception_v3
-    await handler.check(content, top_k)
-    return encode_image(content, top_k=top_k)
-
-
-def _declare(statuses: tuple[int, ...], *parameters: dict[str, Any], **answers: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a route; `answers` are headers of good answers by status, as `_202={…}`."""
-    return {
-        "tags": ["jobs"],
-        "responses": error_responses(statuses)
-        | {int(status[1:]): {"headers": headers} for status, headers in answers.items()},
-        "openapi_extra": {"parameters": [TIMEOUT_PARAMETER, *parameters]},
-    }
-
-
-def _add_submission(
-    app: FastAPI, model: str, read: Callable[[Any, Request], Awaitable[Encoded]], limits: Limits
-) -> None:
-    async def submit(request: Request) -> Response:
-        async with deadline():
-            refuse_unknown(request, *known)
-            encoded = await read(bentoml.get_current_service(), request)
-            return _accepted(await _jobs().submit(request, model, encoded))
-
-    known = [*(parameter["name"] for parameter in limits.parameters), *(["top_k"] if model == "inception_v3" else [])]
-    app.post(
-        f"/{model}/jobs",
-        name=f"{model}_submit_job",
-        summary=f"As `/{model}/predict`, answered later: the body is judged and kept at once.",
-        status_code=202,
-        response_model=documents.AcceptedJob,
-        response_description="The store has the job.",
-        **_declare(
-            (400, 409, 413, 415, 429, 500, 503, 504), *limits.parameters, _KEY_PARAMETER, _202={"Location": _LOCATION}
-        ),
-    )(submit)
-
-
-def _add_jobs(app: FastAPI, limits: Limits) -> None:
-    @app.get(
-        "/jobs",
-        response_model=documents.JobList,
-        response_description="One page.",
-        summary="Jobs, newest first.",
-        **_declare((400, 500, 503, 504), *(each.document() for each in (STATUS, MODEL, LIMIT, AFTER))),
-    )
-    async def list_jobs(request: Request) -> Response:
-        async with deadline():
-            refuse_unknown(request, *(each.name for each in (STATUS, MODEL, LIMIT, AFTER)))
-            return _json(await _jobs().page(request))
-
-    @app.get(
-        "/jobs/stats",
-        response_model=documents.JobStats,
-        response_description="By model.",
-        summary="How many jobs there are, and how fast they are done.",
-        **_declare((400, 500, 503, 504)),
-    )
-    async def job_stats(request: Request) -> Response:
-        async with deadline():
-            refuse_unknown(request)
-            return _json(documents.stats(await _jobs().store.stats()))
-
-    @app.get(
-        "/jobs/{job_id:job_id}",
-        response_model=documents.JobDescription,
-        response_description="The job.",
-        summary="How a job is doing, and its result.",
-        **_declare((400, 404, 500, 503, 504), _JOB_ID_PARAMETER, WAIT.document(), _200={"Retry-After": _POLL}),
-    )
-    async def get_job(request: Request) -> Response:
-        async with deadline():
-            refuse_unknown(request, WAIT.name)
-            job = await _jobs().get(request, request.path_params["job_id"])
-        response = _json(documents.description(job))
-        if not job.status.finished:
-            response.headers["Retry-After"] = str(_POLL_SECONDS)
-        return response
-
-    @app.delete(
-        "/jobs/{job_id:job_id}",
-        response_model=documents.JobDescription,
-        response_description="The cancelled job.",
-        summary="Cancel a job: a queued one never runs, the result of a running one is dropped.",
-        **_declare((400, 404, 409, 500, 503, 504), _JOB_ID_PARAMETER),
-    )
-    async def cancel_job(request: Request) -> Response:
-        async with deadline():
-            refuse_unknown(request)
-            return _json(documents.description(await _jobs().store.cancel(request.path_params["job_id"])))
-
-    @app.post(
-        "/jobs/{job_id:job_id}/retry",
-        status_code=202,
-        response_model=documents.AcceptedJob,
-        response_description="The job is queued anew.",
-        summary="Queue a failed or expired job anew, with all its attempts.",
-        **_declare(
-            (400, 404, 409, 429, 500, 503, 504),
-            _JOB_ID_PARAMETER,
-            *limits.retry_parameters,
-            _202={"Location": _LOCATION},
+    return Route(
+        "POST",
+        f"/{model.name}/jobs",
+        submit,
+        operation(
+            f"{model.name}_submit_job",
+            f"As `/{model.name}/predict`, answered later: the body is judged and kept at once.",
+            tag=_TAG,
+            status=202,
+            description="The store has the job.",
+            answer=documents.AcceptedJob,
+            answer_headers=_LOCATION,
+            errors=(400, 409, 413, 415, 429, 500, 503, 504),
+            parameters=[*schemas.parameters, *limits.parameters, _KEY_PARAMETER],
+            timed=True,
+            body=schemas.request,
         ),
     )
-    async def retry_job(request: Request) -> Response:
-        async with deadline():
-            refuse_unknown(request, *(parameter["name"] for parameter in limits.retry_parameters))
-            return _accepted(await _jobs().retry(request, request.path_params["job_id"]))
+
+
+async def _read(exchange: Exchange, model: Model) -> Any:
+    """The request, judged as `/predict` judges it, but for what only decoding shows."""
+    codec: Codec[Any] = model.codec
+    request = None
+    if exchange.is_plain_json:
+        body = await exchange.body()
+        request = codec.read_fast(body)
+        if request is None:
+            request = await codec.read(exchange.request(body))
+    else:
+        request = await codec.read(exchange.request())
+    if not codec.judge_fast(request):
+        await model.in_thread(codec.judge, request)
+    return request
+
+
+def _routes(handler: Callable[[], JobsHandler], limits: Limits) -> list[Route]:
+    async def list_jobs(exchange: Exchange) -> Answer:
+        refuse_unknown(exchange, *(each.name for each in _LIST_PARAMETERS))
+        return Answer(await handler().page(exchange))
+
+    async def job_stats(exchange: Exchange) -> Answer:
+        refuse_unknown(exchange)
+        return Answer(documents.stats(await handler().store.stats()))
+
+    async def get_job(exchange: Exchange) -> Answer:
+        refuse_unknown(exchange, WAIT.name)
+        job = await handler().get(exchange, exchange.parameters["job_id"])
+        answer = Answer(documents.description(job))
+        return answer if job.status.finished else answer.add("retry-after", str(_POLL_SECONDS))
+
+    async def cancel_job(exchange: Exchange) -> Answer:
+        refuse_unknown(exchange)
+        return Answer(documents.description(await handler().store.cancel(exchange.parameters["job_id"])))
+
+    async def retry_job(exchange: Exchange) -> Answer:
+        refuse_unknown(exchange, *(parameter["name"] for parameter in limits.retry_parameters))
+        return _accepted(await handler().retry(exchange, exchange.parameters["job_id"]))
+
+    return [
+        Route(
+            "GET",
+            "/jobs",
+            timed(list_jobs),
+            operation(
+                "list_jobs",
+                "Jobs, newest first.",
+                tag=_TAG,
+                description="One page.",
+                answer=documents.JobList,
+                errors=(400, 500, 503, 504),
+                parameters=[each.document() for each in _LIST_PARAMETERS],
+                timed=True,
+            ),
+        ),
+        Route(
+            "GET",
+            "/jobs/stats",
+            timed(job_stats),
+            operation(
+                "job_stats",
+                "How many jobs there are, and how fast they are done.",
+                tag=_TAG,
+                description="By model.",
+                answer=documents.JobStats,
+                errors=(400, 500, 503, 504),
+                timed=True,
+            ),
+        ),
+        Route(
+            "GET",
+            "/jobs/{job_id}",
+            timed(get_job),
+            operation(
+                "get_job",
+                "How a job is doing, and its result.",
+                tag=_TAG,
+                description="The job.",
+                answer=documents.JobDescription,
+                answer_headers=_POLL,
+                errors=(400, 404, 500, 503, 504),
+                parameters=[_JOB_ID_PARAMETER, WAIT.document()],
+                timed=True,
+            ),
+            _JOB_ID,
+        ),
+        Route(
+            "DELETE",
+            "/jobs/{job_id}",
+            timed(cancel_job),
+            operation(
+                "cancel_job",
+                "Cancel a job: a queued one never runs, the result of a running one is dropped.",
+                tag=_TAG,
+                description="The cancelled job.",
+                answer=documents.JobDescription,
+                errors=(400, 404, 409, 500, 503, 504),
+                parameters=[_JOB_ID_PARAMETER],
+                timed=True,
+            ),
+            _JOB_ID,
+        ),
+        Route(
+            "POST",
+            "/jobs/{job_id}/retry",
+            timed(retry_job),
+            operation(
+                "retry_job",
+                "Queue a failed or expired job again, with all its attempts.",
+                tag=_TAG,
+                status=202,
+                description="The job is queued again.",
+                answer=documents.AcceptedJob,
+                answer_headers=_LOCATION,
+                errors=(400, 404, 409, 429, 500, 503, 504),
+                parameters=[_JOB_ID_PARAMETER, *limits.retry_parameters],
+                timed=True,
+            ),
+            _JOB_ID,
+        ),
+    ]

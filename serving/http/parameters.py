@@ -6,21 +6,21 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from starlette.requests import Request
 
 from serving.core.errors import ErrorDetail, InvalidInputError
-from serving.http.errors import shortened
+from serving.core.validation import shortened
+from serving.http.exchange import Exchange
 
 T = TypeVar("T")
 
 
-def refuse_unknown(request: Request, *known: str) -> None:
-    """A misspelt parameter must not be ignored in silence.
+def refuse_unknown(exchange: Exchange, *known: str) -> None:
+    """Refuse a misspelt parameter, which must not be ignored in silence.
 
     Raises:
         InvalidInputError: the query has a parameter that is not `known`.
     """
-    for name in request.query_params:
+    for name in exchange.query:
         if name not in known:
             field = shortened(name)
             message = f"unknown parameter; there {'are' if len(known) > 1 else 'is'} {', '.join(known) or 'none'}"
@@ -35,13 +35,13 @@ class QueryParameter(Generic[T]):
     description: str
     kind: TypeAdapter[T]
 
-    def read(self, request: Request) -> T | None:
+    def read(self, exchange: Exchange) -> T | None:
         """Its value; `None` when it is not given.
 
         Raises:
             InvalidInputError: it is not what `kind` accepts.
         """
-        text = request.query_params.get(self.name)
+        text = exchange.query.get(self.name)
         if text is None:
             return None
         try:

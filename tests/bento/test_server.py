@@ -17,7 +17,7 @@ from tests.process_state import kept_process
 
 
 def _config(**changes: Any) -> dict[str, Any]:
-    from serving.bento.server import server_config
+    from serving.bento.service import server_config
 
     return server_config(Settings(**changes), workers=3)
 
@@ -57,14 +57,14 @@ def test_the_tracing_middleware_is_there_only_with_an_exporter(monkeypatch: pyte
     import service
 
     settings = Settings(tracing={"exporter": exporter})
-    monkeypatch.setattr("serving.bento.server.get_settings", lambda: settings)
+    monkeypatch.setattr("serving.bento.service.get_settings", lambda: settings)
     with kept_process():
         kinds = [middleware.cls for middleware in service.svc.to_asgi().user_middleware]
     assert (OpenTelemetryMiddleware in kinds) == (exporter == "otlp")
 
 
 def test_a_missing_model_ends_the_start_with_one_clear_line(tmp_path: Path) -> None:
-    from serving.bento.server import LocalModel
+    from serving.bento.service import LocalModel
 
     BentoMLContainer.model_store.set(ModelStore(tmp_path))
     open_model.cache_clear()
@@ -78,11 +78,11 @@ def test_a_missing_model_ends_the_start_with_one_clear_line(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("model_store")
 def test_a_model_of_other_versions_ends_the_start_when_strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    from serving.bento.server import LocalModel
+    from serving.bento.service import LocalModel
 
     monkeypatch.setattr("serving.store.models.installed_version", {"onnxruntime": "0.1.0"}.get)
     LocalModel("iris:latest").resolve()
     strict = Settings(serving={"strict_versions": True})
-    monkeypatch.setattr("serving.bento.server.get_settings", lambda: strict)
+    monkeypatch.setattr("serving.bento.service.get_settings", lambda: strict)
     with pytest.raises(BentoMLException, match=r"onnxruntime .* made it, 0\.1\.0 is installed .*strict_versions"):
         LocalModel("iris:latest").resolve()

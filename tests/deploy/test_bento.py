@@ -13,9 +13,9 @@ import pytest
 import yaml
 from bentoml.exceptions import BentoMLException
 
-import serving.bento.server
+import serving.bento.service
 from deploy import bento
-from serving.bento.server import LocalModel
+from serving.bento.service import LocalModel
 from serving.inventory import FILE, describe_model
 from serving.settings import FILE_VARIABLE, Settings
 from serving.store.lockfile import LOCK, locked_versions
@@ -137,7 +137,7 @@ def test_libraries_that_contradict_a_model_are_refused(
     monkeypatch.setattr(bento, "locked_versions", lambda: CONTRADICTION)
     assert bento.main(["--version", "never"]) == 1
     assert capsys.readouterr().err == f"error: {said}\n"
-    monkeypatch.setattr(serving.bento.server, "locked_versions", lambda: CONTRADICTION)
+    monkeypatch.setattr(serving.bento.service, "locked_versions", lambda: CONTRADICTION)
     with pytest.raises(BentoMLException, match=re.escape(said)):
         LocalModel("iris:latest").to_info()
 

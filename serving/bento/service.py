@@ -1,23 +1,31 @@
-"""BentoML's server without what this project replaces or does not use."""
+"""BentoML's service classes with this project's application in front, and without what it does not use.
+
+BentoML offers `service_class` and builds the ASGI application in `to_asgi`. Its stock middleware labels metrics with
+raw paths and leaves a timer behind for each request; `serving.http.application` does this work instead.
+"""
 
 from __future__ import annotations
 
 import math
-import os
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import bentoml
-import bentoml.serving
-from _bentoml_impl.server.app import ContextMiddleware, ServiceAppFactory
-from bentoml._internal.bento.bento import BentoModelInfo
-from bentoml.exceptions import BentoMLException
-from bentoml.models import BentoModel
+import yaml
 from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from serving.bento.internals import (
+    BentoMLException,
+    BentoModel,
+    BentoModelInfo,
+    ContextMiddleware,
+    ServiceAppFactory,
+)
 from serving.core.errors import ModelError
+from serving.placement import check_engine
 from serving.settings import Settings, get_settings
 from serving.store.imported import imported_model
 from serving.store.lockfile import locked_versions
@@ -36,7 +44,7 @@ def server_config(settings: Settings, *, workers: int = 1) -> dict[str, Any]:
         }
     return {
         "workers": workers,
-        "traffic": {"timeout": settings.serving.request_timeout_seconds},
+        "traffic": {"timeout": settings.server.request_timeout_seconds},
         "metrics": {"enabled": False, "namespace": "bentoml_service"},
         "logging": {"access": {"enabled": False}},
         # BentoML's client of a runner closes its session after so many requests or seconds, with those that
@@ -46,18 +54,8 @@ def server_config(settings: Settings, *, workers: int = 1) -> dict[str, Any]:
     }
 
 
-def restart_processes_in_containers() -> None:
-    """Let BentoML's supervisor replace a process that has died inside a container too.
-
-    There it leaves that to the container engine, which sees the supervisor only: a killed runner would stay
-    away for ever. Call it in the supervisor before it makes its watchers.
-    """
-    os.environ.pop("BENTOML_CONTAINERIZED", None)
-    bentoml.serving.running_inside_container.cache_clear()
-
-
 def import_models() -> None:
-    """Import the models of `models.source`, for every process of a server. Call it in the supervisor.
+    """Import the models of `model_source.source`, for every process of a server. Call it in the supervisor.
 
     Raises:
         BentoMLException: they cannot be served; `bentoml serve` prints the message and ends.
@@ -81,9 +79,13 @@ class LocalModel(BentoModel):
             BentoMLException: it is missing or cannot be served; `bentoml serve` prints the message and ends.
         """
         import_models()
+        settings = get_settings()
         try:
             model = open_model(str(self.tag))
-            check_versions(model, strict=get_settings().serving.strict_versions)
+            check_versions(model, strict=settings.server.strict_versions)
+            for entry in settings.served.values():
+                if entry.tag == str(self.tag):
+                    check_engine(entry.engine)
         except ModelError as error:
             raise BentoMLException(str(error)) from error
         if imported_model(self.tag.name):
@@ -121,3 +123,55 @@ class LeanService(bentoml.Service[Any]):
     def to_asgi(self, is_main: bool = True) -> Starlette:
         self.inject_config()
         return LeanAppFactory(self, is_main=is_main)()
+
+
+_TRACING: Any = OpenTelemetryMiddleware
+
+
+class ApiAppFactory(LeanAppFactory):
+    """With this project's application in front of BentoML's."""
+
+    def __call__(self) -> Starlette:
+        from serving.http.errors import add_error_handlers
+
+        app: Starlette = super().__call__()
+        add_error_handlers(app)
+        return app
+
+    @property
+    def middlewares(self) -> list[Middleware]:
+        from serving.bento.api import application
+
+        found = super().middlewares
+        # Inside of tracing, outside of what only BentoML's own routes need.
+        outer = [each for each in found if each.cls is _TRACING]
+        return [*outer, application(), *(each for each in found if each.cls is not _TRACING)]
+
+
+class ApiService(bentoml.Service[Any]):
+    """The entry service. Only API workers build its application, and only they import what that needs."""
+
+    def to_asgi(self, is_main: bool = True) -> Starlette:
+        self.inject_config()
+        return ApiAppFactory(self, is_main=is_main)()
+
+    @property
+    def openapi_spec(self) -> Document:
+        """What BentoML writes into a Bento."""
+        from serving.bento.api import describe
+
+        return Document(describe())
+
+
+@dataclass(frozen=True)
+class Document:
+    """The OpenAPI document; `asdict` is how BentoML asks for it."""
+
+    content: dict[str, Any]
+
+    def asdict(self) -> dict[str, Any]:
+        return self.content
+
+
+# As BentoML writes it into a Bento.
+yaml.add_representer(Document, lambda dumper, document: dumper.represent_dict(document.content))

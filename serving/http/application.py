@@ -1,0 +1,139 @@
+"""The ASGI application in front of BentoML's: every request gets an id, a route, a time, metrics and a log line."""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+
+from prometheus_client import Gauge
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.core.errors import ServingError
+from serving.http.errors import REQUEST_ID_KEY, error_answer, internal_error
+from serving.http.exchange import CLIENT_LEFT, Answer, Exchange
+from serving.http.routes import UNMATCHED, Routes
+from serving.metrics import Metrics
+from serving.metrics.prediction_log import log_prediction
+
+error_logger = logging.getLogger("serving.error")
+
+_ID_HEADER = b"x-request-id"
+_valid_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class HttpState:
+    """What exists only after the service has started."""
+
+    routes: Routes
+    metrics: Metrics
+
+
+class Application:
+    """ASGI middleware: answers the routes of the table and passes BentoML's own on.
+
+    Takes `X-Request-ID` from the request or makes one, returns it, measures, counts and logs.
+
+    Args:
+        app: BentoML's application.
+        state: called once, at the first request.
+        max_bytes: of a request's body.
+        time_limit: seconds that a request may take.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        state: Callable[[], HttpState],
+        max_bytes: int,
+        time_limit: float,
+        log_predictions: bool,
+    ) -> None:
+        self.app = app
+        self._state = cache(state)
+        self._max_bytes = max_bytes
+        self._time_limit = time_limit
+        self._log = log_predictions
+        self._gauges: dict[str, Gauge] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = perf_counter()
+        state = self._state()
+        request_id = next((value for name, value in scope["headers"] if name == _ID_HEADER), None)
+        if request_id is None or not _valid_id(request_id):
+            # Unique, not secret: the generator is seeded from the system for each process.
+            request_id = b"%032x" % random.getrandbits(128)
+        exchange = Exchange(
+            request_id.decode("ascii"), scope, receive, max_bytes=self._max_bytes, time_limit=self._time_limit
+        )
+        endpoint = UNMATCHED
+        gauge: Gauge | None = None
+        try:
+            match = state.routes.find(scope["method"], scope["path"])
+            endpoint = match.route.path
+            gauge = self._gauge(state.metrics, endpoint)
+            gauge.inc()
+            if match.route.handler is None:
+                await self._pass_on(exchange, send, request_id)
+                return
+            exchange.parameters = match.parameters
+            exchange.check_length()
+            await self._send(await match.route.handler(exchange), exchange, send, request_id)
+        except ClientDisconnect:
+            pass
+        except ServingError as error:
+            answer = error_answer(error, path=scope["path"], request_id=exchange.id)
+            await self._send(answer, exchange, send, request_id)
+        except Exception:  # the last place that knows the request: log it, answer, go on
+            error_logger.exception("%s failed request_id=%s", endpoint, exchange.id)
+            if exchange.status == CLIENT_LEFT:
+                answer = error_answer(internal_error(), path=scope["path"], request_id=exchange.id)
+                await self._send(answer, exchange, send, request_id)
+        finally:
+            if gauge is not None:
+                gauge.dec()
+            seconds = perf_counter() - started
+            state.metrics.answered(endpoint, exchange.status, seconds)
+            if self._log and exchange.model is not None:
+                log_prediction(
+                    endpoint,
+                    status=exchange.status,
+                    model=exchange.model,
+                    size=exchange.size,
+                    seconds=seconds,
+                    request_id=exchange.id,
+                )
+
+    def _gauge(self, metrics: Metrics, endpoint: str) -> Gauge:
+        gauge = self._gauges.get(endpoint)
+        if gauge is None:
+            gauge = self._gauges[endpoint] = metrics.in_progress(endpoint)
+        return gauge
+
+    @staticmethod
+    async def _send(answer: Answer, exchange: Exchange, send: Send, request_id: bytes) -> None:
+        exchange.status = answer.status
+        answer.headers.append((b"content-length", b"%d" % len(answer.body)))
+        answer.headers.append((_ID_HEADER, request_id))
+        await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    async def _pass_on(self, exchange: Exchange, send: Send, request_id: bytes) -> None:
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                exchange.status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (_ID_HEADER, request_id)]
+            await send(message)
+
+        exchange.scope[REQUEST_ID_KEY] = exchange.id
+        await self.app(exchange.scope, exchange.receive, send_with_id)
