@@ -41,7 +41,7 @@ from serving.http.schemas import (
 )
 from serving.http.views import make_views
 from serving.jobs.store import open_store
-from serving.jobs.upkeep import Upkeep
+from serving.jobs.maintenance import Maintenance
 from serving.protocols.inference import serve_models
 from serving.protocols.open_inference.rest import make_v2
 from serving.protocols.served_models import ServedModels
@@ -188,7 +188,7 @@ class ModelServing(*ROUTES):
         process.drain.on_start.append(self.jobs.drain)
         models = [name for name in ("iris", "inception_v3") if getattr(settings, name).enabled]
         process.metrics.jobs.serves(models)
-        self.upkeep = Upkeep(store, tell=partial(process.metrics.jobs.stored, models=models))
+        self.upkeep = Maintenance(store, tell=partial(process.metrics.jobs.stored, models=models))
         await self.upkeep.start()
 
     def start_batch(self) -> None:
