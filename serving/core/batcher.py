@@ -20,7 +20,8 @@ from functools import partial
 from opentelemetry import trace
 
 from serving.core.errors import DeadlineExceededError, InvalidInputError, OverloadedError, UnavailableError
-from serving.core.tensors import Tensors, count, join, rows
+from serving.core.halving import run_in_halves
+from serving.core.tensors import Tensors, count, join, rows, split
 
 _SMOOTHING = 0.2
 _LONGEST_RETRY_SECONDS = 60
@@ -251,33 +252,24 @@ class MicroBatcher:
 
     def _run(self, batch: Sequence[_Part]) -> list[tuple[_Part, Tensors | Exception]]:
         """One engine call; when it fails, the batch is tried in halves until only the culprit fails."""
+        # What the engine raises is the answer of the caller that caused it.
+        return list(zip(batch, run_in_halves(batch, self._call, Exception), strict=True))
+
+    def _call(self, batch: Sequence[_Part]) -> list[Tensors]:
+        """One engine call: the outputs of each part."""
         size = sum(part.rows for part in batch)
         self.observer.batch(size)
         links = [trace.Link(part.entry.span) for part in batch if part.entry.span.is_valid]
         # Without a tracer there are no links, and a span that nobody sees is not made.
         span = _tracer.start_as_current_span("batch", links=links, attributes={"rows": size}) if links else _NO_SPAN
-        try:
-            with span:
-                outputs = self._predict(join([part.tensors for part in batch]))
-                if self._has_rows and any(len(array) != size for array in outputs.values()):
-                    # Nobody can tell whose rows are missing, so no caller may be given any of these.
-                    lengths = {name: len(array) for name, array in outputs.items()}
-                    logger.error("the engine answered %d rows with %s", size, lengths)
-                    raise RuntimeError("the engine's answer has a wrong number of rows")
-        except Exception as error:  # noqa: BLE001 - what the engine raises is the answer of the caller that caused it
-            if len(batch) == 1:
-                return [(batch[0], error)]
-            middle = len(batch) // 2
-            return self._run(batch[:middle]) + self._run(batch[middle:])
-        if len(batch) == 1:
-            return [(batch[0], outputs)]
-        results: list[tuple[_Part, Tensors | Exception]] = []
-        start = 0
-        for part in batch:
-            stop = start + part.rows
-            results.append((part, rows(outputs, start, stop)))
-            start = stop
-        return results
+        with span:
+            outputs = self._predict(join([part.tensors for part in batch]))
+            if self._has_rows and any(len(array) != size for array in outputs.values()):
+                # Nobody can tell whose rows are missing, so no caller may be given any of these.
+                lengths = {name: len(array) for name, array in outputs.items()}
+                logger.error("the engine answered %d rows with %s", size, lengths)
+                raise RuntimeError("the engine's answer has a wrong number of rows")
+        return split(outputs, [part.rows for part in batch])
 
     def _finish(
         self, loop: asyncio.AbstractEventLoop, started: float, results: list[tuple[_Part, Tensors | Exception]]

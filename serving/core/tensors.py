@@ -9,8 +9,9 @@ list. Nothing is pickled.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -104,6 +105,14 @@ def join(parts: list[Tensors]) -> Tensors:
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def split(tensors: Tensors, sizes: Sequence[int]) -> list[Tensors]:
+    """The parts of batched tensors, as views; `sizes` are the numbers of rows of each, all rows together."""
+    if len(sizes) == 1:
+        return [tensors]
+    stops = list(accumulate(sizes))
+    return [rows(tensors, stop - size, stop) for stop, size in zip(stops, sizes, strict=True)]
 
 
 def name_of_dtype(array: NDArray[Any]) -> str:

@@ -14,8 +14,9 @@ from serving.core.errors import (
     ServingError,
     UnsupportedMediaTypeError,
 )
+from serving.core.halving import run_in_halves
 from serving.jobs.job import Claimed, JobError
-from serving.jobs.work import Prepared, Work
+from serving.jobs.work import Answer, Prepared, Work
 
 logger = logging.getLogger("serving.jobs.worker")
 
@@ -43,7 +44,7 @@ class Ready:
 
 
 def failure(error: Exception, claimed: Claimed) -> Failure:
-    """What the caller is told of `error`; what is not for callers goes to the log, with the job's id."""
+    """What the caller is told of `error`. Internal errors go to the log, with the job's id."""
     if isinstance(error, ServingError):
         return Failure(JobError(error.code, error.message), retryable=not isinstance(error, _PERMANENT))
     lease = claimed.lease
@@ -73,18 +74,12 @@ class EngineCall:
             self.open()
         except Exception as error:  # noqa: BLE001 - a model that cannot be loaded now may be at the next attempt
             return [failure(error, ready.claimed) for ready in batch]
-        return self._run(batch)
+        answers = run_in_halves(batch, self._run, Exception)
+        return [_outcome(answer, ready.claimed) for answer, ready in zip(answers, batch, strict=True)]
 
-    def _run(self, batch: Sequence[Ready]) -> list[Outcome]:
-        """When the call fails the batch is tried in halves, until only the culprit fails."""
-        try:
-            answers = self._work.run([ready.prepared for ready in batch])
-        except Exception as error:  # noqa: BLE001 - whatever the engine raises is the outcome of whoever caused it
-            if len(batch) == 1:
-                return [failure(error, batch[0].claimed)]
-            middle = len(batch) // 2
-            return self._run(batch[:middle]) + self._run(batch[middle:])
-        return [
-            answer if isinstance(answer, bytes) else failure(answer, ready.claimed)
-            for answer, ready in zip(answers, batch, strict=True)
-        ]
+    def _run(self, batch: Sequence[Ready]) -> list[Answer]:
+        return self._work.run([ready.prepared for ready in batch])
+
+
+def _outcome(answer: bytes | Exception, claimed: Claimed) -> Outcome:
+    return answer if isinstance(answer, bytes) else failure(answer, claimed)

@@ -1,14 +1,21 @@
-"""What a job is: the records that the stores, the workers and the API share.
+"""What a job is: the records that the stores, the workers and the API share, and what callers are told of a refusal.
 
 Times are seconds since the epoch on the clock of the store: of the Redis server, or of the one host that an SQLite
 file is for. So hosts whose clocks differ agree on leases and deadlines.
+
+A store reports the state that it has found; the sentences are here, so that every store says the same.
 """
 
 from __future__ import annotations
 
+import math
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
+
+from serving.core.errors import ConflictError, InvalidInputError, NotFoundError, OverloadedError
+
+_LONGEST_RETRY_SECONDS = 60
 
 
 class Status(StrEnum):
@@ -27,9 +34,9 @@ class Status(StrEnum):
 
 
 def new_job_id() -> str:
-    """128 random bits: whoever does not know an id cannot guess it."""
+    """128 random bits: nobody can guess the id of another caller's job."""
     job_id = secrets.token_urlsafe(16)
-    while job_id.startswith("-"):  # a command line would take it for an option
+    while job_id.startswith("-"):  # a command line would read it as an option
         job_id = secrets.token_urlsafe(16)
     return job_id
 
@@ -108,13 +115,17 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A job that a worker has been given. `alone`: its last attempt ended with its worker's death."""
+    """A job that a worker has been given.
+
+    Attributes:
+        suspected: its last attempt ended with the death of its worker, which it may have caused.
+    """
 
     lease: Lease
     payload: bytes
     parameters: str
     created_at: float
-    alone: bool
+    suspected: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +151,50 @@ class ModelStats:
     oldest_queued_seconds: float = 0.0
     queued_bytes: int = 0
     finished_per_second: float = 0.0
+
+
+WORKER_DIED = JobError("worker_died", "the worker that ran the job ended before the job did")
+INPUT_LOST = JobError("input_lost", "the store has lost the input of the job")
+
+
+def not_found() -> NotFoundError:
+    """The job is unknown, or its retention has ended."""
+    return NotFoundError("there is no such job; it may have been deleted at the end of its retention")
+
+
+def key_is_taken() -> ConflictError:
+    """The idempotency key of a submission belongs to a job with another fingerprint."""
+    return ConflictError("the idempotency key was used for another request")
+
+
+def cannot_cancel(status: Status) -> ConflictError:
+    """Only a job that has not finished can be cancelled."""
+    return ConflictError(f"only a queued or running job can be cancelled; this one is {status}")
+
+
+def cannot_retry(status: Status) -> ConflictError:
+    """Only a job that keeps its input can be queued again."""
+    return ConflictError(f"only a failed or expired job can be retried; this one is {status}")
+
+
+def cannot_retry_without_input() -> ConflictError:
+    """The store has lost the input of a job that may be retried."""
+    return ConflictError(f"the job cannot be retried: {INPUT_LOST.message}")
+
+
+def not_a_cursor() -> InvalidInputError:
+    """`after` of a page does not come from a page."""
+    return InvalidInputError("after: this is not the `next` of a page")
+
+
+def queue_is_full(jobs: int, rate: float) -> OverloadedError:
+    """The queue of a model is full.
+
+    Args:
+        jobs: how many are queued.
+        rate: jobs that are finished per second; 0 when it is not known.
+    """
+    seconds = math.ceil(jobs / rate) if rate else _LONGEST_RETRY_SECONDS
+    return OverloadedError(
+        f"{jobs} jobs are queued already; try again later", retry_after=min(max(1, seconds), _LONGEST_RETRY_SECONDS)
+    )

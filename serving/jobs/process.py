@@ -1,9 +1,9 @@
 """The worker process: `serving.jobs.supervisor` starts it, and starts another when it dies.
 
-What it has to do comes as one line of JSON on standard input. So settings with passwords are neither on the command
-line nor in a file, and the models need not be looked up again. Orders to stop follow on later lines. Standard input
-stays open for as long as the supervisor lives: at its end this process ends too, so that a killed supervisor leaves
-nobody behind.
+The supervisor writes the plan as one line of JSON to standard input. So settings with passwords are neither on the
+command line nor in a file, and the models need not be looked up again. Orders to stop follow on later lines. Standard
+input stays open as long as the supervisor lives. At its end this process ends too, so that a killed supervisor leaves
+no worker behind.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from serving.store.models import ModelMetadata, StoredModel
 logger = logging.getLogger("serving.jobs.process")
 
 EXIT_CONFIGURATION = 78
-"""The worker cannot start as it is configured, and another start would not help."""
+"""The worker cannot start with this configuration, and another start would not help."""
 EXIT_ORPHANED = 70
 DRAIN = b"drain\n"
 HURRY = b"hurry\n"
@@ -47,7 +47,7 @@ _GC_THRESHOLDS = (50_000, 20, 50)
 
 
 class ModelPlan(msgspec.Struct, frozen=True):
-    """A model and where it is: the fields of a StoredModel, its metadata as JSON."""
+    """A stored model and its path: the fields of a StoredModel, with its metadata as JSON."""
 
     tag: str
     path: str
@@ -59,10 +59,10 @@ class Plan(msgspec.Struct, frozen=True):
     """What a worker process has to do.
 
     Attributes:
-        owner: of its leases.
-        settings: all of them, as JSON.
+        owner: name of the owner of its leases.
+        settings: all settings, as JSON.
         models: by name.
-        port: of `/readyz` and `/metrics`; none when they are not wanted.
+        port: of `/readyz` and `/metrics`; with `None` there is no port.
         eager: load the engines before the first job comes.
         work: `module:function` that makes the Work of a model, called as `serving.jobs.work.open_work` is.
         journal: descriptor of the journal that the supervisor reads.
@@ -99,19 +99,19 @@ def main() -> None:
 
 
 def _obey(worker: Worker, loop: asyncio.AbstractEventLoop) -> None:
-    """Follow the supervisor's orders, in a thread, and end with it."""
+    """Follow the supervisor's orders, in a thread. When the supervisor ends, this process ends."""
     for line in sys.stdin.buffer:
         _call(loop, worker.hurry if line == HURRY else worker.drain)
     os._exit(EXIT_ORPHANED)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: what was asked for has been done
+    with suppress(RuntimeError):  # the loop is closed: the worker has drained
         loop.call_soon_threadsafe(function)
 
 
 def _exit(code: int) -> None:
-    """Without waiting for threads: one reads standard input, and another may be in an engine for ever."""
+    """Do not wait for threads: one reads standard input, and another may hang in an engine."""
     logging.shutdown()
     os._exit(code)
 
@@ -136,11 +136,11 @@ async def _run(plan: Plan, settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     threading.Thread(target=_obey, args=(worker, loop), name="supervisor", daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # BentoML signals the children of its processes too, once or several times: that is one wish, not two. And
-        # these handlers outlast the loop, whose own would leave the process to die of a signal in its last moment.
+        # BentoML signals the children of its processes too, once or several times, which means one drain. These
+        # handlers outlast those of the event loop, so that a late signal does not kill the process at its end.
         signal.signal(number, lambda *_: _call(loop, worker.drain))
     watchdog.start()
-    if settings.serving.freeze_gc:
+    if settings.server.freeze_gc:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GC_THRESHOLDS)
@@ -149,7 +149,7 @@ async def _run(plan: Plan, settings: Settings) -> None:
 
 
 def _answering(worker: Worker, port: int) -> AbstractAsyncContextManager[None]:
-    # Only here: a worker beside the API needs no server, and is there sooner after a death without.
+    # Imported only here: a worker beside the API needs no server, and starts sooner without one.
     from serving.jobs.worker_http import answering, listen, make_app
 
     try:

@@ -1,4 +1,4 @@
-"""The last step of an attempt: telling the store, for as long as that takes."""
+"""The last step of an attempt: telling the store how it ended."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Awaitable, Callable
 
 from serving.core.backoff import Backoff
 from serving.core.errors import NotFoundError, UnavailableError
-from serving.jobs.changes import Changes
 from serving.jobs.engine_call import Outcome
 from serving.jobs.job import Claimed, Lease, Status
 from serving.jobs.journal import Journal
 from serving.jobs.leases import Leases
 from serving.jobs.store import JobStore
+from serving.jobs.wakeup import Wakeup
 from serving.metrics.jobs import JobMetrics
 
 logger = logging.getLogger("serving.jobs.worker")
 
 
 class Recorder:
-    """Holds the jobs that this process has claimed, until the store knows what became of them.
+    """Holds the jobs that this process has claimed, until the store knows their outcomes.
 
     Every method is for the thread of one event loop.
     """
@@ -31,27 +31,27 @@ class Recorder:
         self._metrics = metrics
         self._journal = journal
         self._held: set[Lease] = set()
-        self._changes = Changes()
+        self._wakeup = Wakeup()
 
     @property
     def held(self) -> frozenset[Lease]:
-        """Claimed by this process and not over yet."""
+        """Claimed by this process, with no outcome in the store yet."""
         return frozenset(self._held)
 
     async def until_held(self, most: int) -> None:
-        """Return once at most so many jobs are held."""
-        await self._changes.until(lambda: len(self._held) <= most)
+        """Return once at most `most` jobs are held."""
+        await self._wakeup.until(lambda: len(self._held) <= most)
 
     def hold(self, lease: Lease) -> None:
         self._held.add(lease)
         self._leases.hold(lease)
 
     def lost(self, claimed: Claimed) -> bool:
-        """Whether there is no use in going on with a job."""
+        """Whether the lease of a job is lost, so that its result would be refused."""
         return self._leases.lost(claimed.lease)
 
     async def record(self, claimed: Claimed, outcome: Outcome) -> None:
-        """Tell the store; while it is down, again and again, unless the lease is lost meanwhile."""
+        """Tell the store how the attempt ended. While the store is down this repeats until the lease is lost."""
         lease = claimed.lease
         if isinstance(outcome, bytes):
             recorded = await self._tell(lease, lambda: self._store.succeed(lease, outcome))
@@ -78,7 +78,7 @@ class Recorder:
         self._metrics.attempt(lease.model, outcome)
         self._journal.over()
         self._held.discard(lease)
-        self._changes.notify()
+        self._wakeup.notify()
 
     async def _tell(self, lease: Lease, tell: Callable[[], Awaitable[bool]]) -> bool:
         backoff = Backoff()
@@ -88,7 +88,7 @@ class Recorder:
             except UnavailableError as error:
                 logger.warning("job %s: the store cannot be told, trying again: %s", lease.job_id, error.message)
             except Exception:
-                # A fault of the store or in ours: for ever would be a job that never ends. So the lease runs out.
+                # A fault in the store or in this program. Repeating would not end; the lease runs out instead.
                 logger.exception("job %s: the store cannot be told how the attempt ended", lease.job_id)
                 return False
             if self._leases.lost(lease):
@@ -96,7 +96,7 @@ class Recorder:
             await asyncio.sleep(backoff.next())
 
     async def _has_failed(self, lease: Lease) -> bool:
-        """Whether that was the last attempt; false when the store cannot say now, as only a counter needs it."""
+        """Whether that was the last attempt; false when the store is away, since only a counter needs it."""
         try:
             return (await self._store.get(lease.job_id)).status is Status.FAILED
         except (UnavailableError, NotFoundError):

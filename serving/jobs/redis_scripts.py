@@ -126,7 +126,7 @@ local job = read(ARGV[3])
 if not job then return {'missing'} end
 if job.call == ARGV[2] then return {'done', view(job.id)} end
 if job.status ~= 'failed' and job.status ~= 'expired' then return {'conflict', job.status} end
-if redis.call('EXISTS', P .. 'payload:' .. job.id) == 0 then return {'conflict', 'without its input'} end
+if redis.call('EXISTS', P .. 'payload:' .. job.id) == 0 then return {'lost'} end
 local overload = full(job.model, job.size)
 if overload then return overload end
 retain(job, nil)

@@ -10,20 +10,38 @@ import asyncio
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from serving.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from serving.core.errors import ServingError, UnavailableError
 from serving.jobs import redis_scripts as scripts
-from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
+from serving.jobs.job import (
+    INPUT_LOST,
+    WORKER_DIED,
+    Claimed,
+    Job,
+    JobError,
+    JobPage,
+    Lease,
+    ModelStats,
+    NewJob,
+    Status,
+    Submitted,
+    cannot_cancel,
+    cannot_retry,
+    cannot_retry_without_input,
+    key_is_taken,
+    not_a_cursor,
+    not_found,
+    queue_is_full,
+)
 from serving.jobs.redis_claims import CLAIM, NEXT_DUE
 from serving.jobs.redis_common import BOUND, Script
 from serving.jobs.redis_link import RedisLink, log
 from serving.jobs.redis_waiters import Waiters
-from serving.jobs.store import queue_full
 from serving.settings.jobs import JobsSettings
 
-# A lost message or a lost token costs at most so long.
+# Most seconds that a lost message or a lost token costs.
 RECHECK_SECONDS = 2.0
 IDLE_SECONDS = 1.0
 MAINTAIN_ROUNDS = 20
@@ -36,7 +54,7 @@ class RedisJobStore:
     """A JobStore whose every step is one Lua script, on the clock of the Redis server.
 
     Raises:
-        ConfigurationError: the URL is none.
+        ConfigurationError: the URL is not valid.
     """
 
     def __init__(self, settings: JobsSettings) -> None:
@@ -50,8 +68,8 @@ class RedisJobStore:
                 "max_jobs": settings.max_queue_jobs,
                 "max_bytes": settings.max_queue_bytes,
                 "bound": BOUND,
-                "worker_died": "the worker that ran the job ended before the job did",
-                "input_lost": "the store has lost the job's input",
+                "worker_died": WORKER_DIED.message,
+                "input_lost": INPUT_LOST.message,
             }
         )
         self._link = RedisLink(settings.url)
@@ -91,14 +109,14 @@ class RedisJobStore:
             upload=(_key(f"{self._prefix}incoming:{new.id}"), new.payload),
         )
         if kind == b"conflict":
-            raise ConflictError("the idempotency key was used for another request")
+            raise key_is_taken()
         _refuse_if_full(kind, answer)
         return Submitted(_job(answer[0]), kind == b"existing")
 
     async def get(self, job_id: str) -> Job:
         view = await self._run(scripts.GET, _key(job_id))
         if view is None:
-            raise _not_found()
+            raise not_found()
         return _job(view)
 
     async def wait(self, job_id: str, seconds: float) -> Job:
@@ -123,15 +141,15 @@ class RedisJobStore:
         self, *, status: Status | None = None, model: str | None = None, limit: int = 50, after: str | None = None
     ) -> JobPage:
         if after is not None and not _CURSOR.fullmatch(after):
-            raise InvalidInputError("`after` is not the `next` of a page")
+            raise not_a_cursor()
         views, last = await self._run(scripts.PAGE, status or "", _key(model or ""), limit, after or "")
         return JobPage([_job(view) for view in views], last.decode() if last else None)
 
     async def cancel(self, job_id: str) -> Job:
-        return self._changed(await self._run(scripts.CANCEL, _call(), _key(job_id)))
+        return _changed(await self._run(scripts.CANCEL, _call(), _key(job_id)), cannot_cancel)
 
     async def retry(self, job_id: str, *, ttl_seconds: float) -> Job:
-        return self._changed(await self._run(scripts.RETRY, _call(), _key(job_id), ttl_seconds))
+        return _changed(await self._run(scripts.RETRY, _call(), _key(job_id), ttl_seconds), cannot_retry)
 
     async def stats(self) -> dict[str, ModelStats]:
         return {
@@ -156,7 +174,7 @@ class RedisJobStore:
         try:
             return await task
         except asyncio.CancelledError:
-            if self._closed:  # it is the waiting that was ended, not its caller
+            if self._closed:  # `close` has cancelled the wait, not the caller
                 return True
             task.cancel()
             raise
@@ -164,7 +182,7 @@ class RedisJobStore:
             self._pops.discard(task)
 
     async def claim(self, model: str, owner: str, *, limit: int) -> list[Claimed]:
-        # Under its name until it is answered: a later claim then gets what Redis gave and could not say.
+        # The name of a call is kept until it is answered: a later claim then gets the jobs of the lost answer.
         call = self._unanswered.pop((model, owner), None) or _call()
         rows: list[Any] | None = None
         try:
@@ -174,9 +192,13 @@ class RedisJobStore:
                 self._unanswered[model, owner] = call
         return [
             Claimed(
-                Lease(_name(job_id), model, owner, attempt), payload, parameters.decode(), float(created), alone == 1
+                Lease(_name(job_id), model, owner, attempt),
+                payload,
+                parameters.decode(),
+                float(created),
+                suspected == 1,
             )
-            for job_id, attempt, payload, parameters, created, alone in rows
+            for job_id, attempt, payload, parameters, created, suspected in rows
         ]
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
@@ -208,16 +230,6 @@ class RedisJobStore:
             raise UnavailableError("the job store is closed", retry_after=1)
         return await self._link.run(script, self._prefix, self._settings, *arguments, upload=upload)
 
-    @staticmethod
-    def _changed(answer: list[Any]) -> Job:
-        kind, *rest = answer
-        if kind == b"missing":
-            raise _not_found()
-        if kind == b"conflict":
-            raise ConflictError(f"the job is {rest[0].decode()}")
-        _refuse_if_full(kind, rest)
-        return _job(rest[0])
-
 
 def _call() -> str:
     """A name for one call, by which its repetition is known."""
@@ -225,7 +237,7 @@ def _call() -> str:
 
 
 def _key(name: str) -> bytes:
-    # Names that are no Unicode belong to nothing, but a caller may ask for them.
+    # No job has a name that is not Unicode, but a caller may ask for one.
     return name.encode("utf-8", "surrogatepass")
 
 
@@ -241,17 +253,26 @@ def _lease(lease: Lease) -> tuple[bytes, bytes, int]:
     return _key(lease.job_id), _key(lease.owner), lease.attempt
 
 
-def _not_found() -> NotFoundError:
-    return NotFoundError("there is no such job, or it is long gone")
+def _changed(answer: list[Any], conflict: Callable[[Status], ServingError]) -> Job:
+    """The job after a change; raises what the script has found instead."""
+    kind, *rest = answer
+    if kind == b"missing":
+        raise not_found()
+    if kind == b"conflict":
+        raise conflict(Status(rest[0].decode()))
+    if kind == b"lost":
+        raise cannot_retry_without_input()
+    _refuse_if_full(kind, rest)
+    return _job(rest[0])
 
 
 def _refuse_if_full(kind: bytes, answer: list[Any]) -> None:
     if kind == b"full":
-        raise queue_full(int(answer[0]), float(answer[1]))
+        raise queue_is_full(int(answer[0]), float(answer[1]))
 
 
 def _job(view: list[Any]) -> Job:
-    """Of what `view` in the scripts returns."""
+    """The job in what `view` of the scripts returns."""
     job_id, fields, position, *result = view
     model, status, attempts, max_retries, created, expires, started, finished, due, code, message = fields
     state = Status(status.decode())

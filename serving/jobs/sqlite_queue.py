@@ -6,16 +6,26 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
-from serving.core.errors import ConflictError
-from serving.jobs.job import Claimed, Job, JobError, Lease, NewJob, Status, Submitted
+from serving.jobs.job import (
+    WORKER_DIED,
+    Claimed,
+    Job,
+    JobError,
+    Lease,
+    NewJob,
+    Status,
+    Submitted,
+    cannot_cancel,
+    cannot_retry,
+    key_is_taken,
+    queue_is_full,
+)
 from serving.jobs.notify import topic
 from serving.jobs.sqlite_view import BY_ID, SqliteView
-from serving.jobs.store import queue_full
 from serving.settings.jobs import JobsSettings
 
-# Most jobs that one step takes back, ends or forgets beside its own work: no step takes long.
+# Most jobs that one step takes back, ends or forgets beside its own work, so that no step takes long.
 MOST_AT_ONCE = 200
-WORKER_DIED = JobError("worker_died", "the worker died while it ran the job")
 
 BY_KEY = "SELECT * FROM jobs WHERE idempotency_key = ?"
 FIRST_READY = (
@@ -51,7 +61,7 @@ class SqliteQueue(SqliteView):
             return Submitted(self._job(row), existing=False)
         if new.idempotency_key is not None and (row := self._one(BY_KEY, new.idempotency_key)):
             if row["fingerprint"] != new.fingerprint:
-                raise ConflictError("the idempotency key was used for another request")
+                raise key_is_taken()
             return Submitted(self._job(row), existing=True)
         self._make_room(new.model, len(new.payload))
         cursor = self._connection.execute(
@@ -87,7 +97,7 @@ class SqliteQueue(SqliteView):
     def cancel(self, job_id: str) -> Job:
         row = self._find(job_id)
         if Status(row["status"]).finished:
-            raise ConflictError(f"the job has finished: it is {row['status']}")
+            raise cannot_cancel(Status(row["status"]))
         self._finish(row, Status.CANCELLED, error=row["error"])
         return self.get(job_id)
 
@@ -95,7 +105,7 @@ class SqliteQueue(SqliteView):
         self.current(job_id)
         row = self._find(job_id)
         if row["status"] not in (Status.FAILED, Status.EXPIRED):
-            raise ConflictError(f"only a failed or expired job can be retried: this one is {row['status']}")
+            raise cannot_retry(Status(row["status"]))
         self._make_room(row["model"], row["payload_bytes"])
         self._connection.execute(
             "UPDATE jobs SET status = 'queued', place = ?, attempts = 0, owner = NULL, queued_at = ?, expires_at = ?, "
@@ -111,11 +121,11 @@ class SqliteQueue(SqliteView):
         self._connection.execute(PROMOTE, (model, self._now, MOST_AT_ONCE))
         claimed: list[Claimed] = []
         for row in self._connection.execute(FIRST_READY, (model, self._now, limit)).fetchall():
-            alone = bool(row["died"])
-            if alone and claimed:
+            suspected = bool(row["died"])
+            if suspected and claimed:
                 break
             claimed.append(self._lease(row, owner))
-            if alone:
+            if suspected:
                 break
         return claimed
 
@@ -191,11 +201,11 @@ class SqliteQueue(SqliteView):
             self._value("SELECT body FROM payloads WHERE number = ?", row["number"]),
             row["parameters"],
             row["created_at"],
-            alone=bool(row["died"]),
+            suspected=bool(row["died"]),
         )
 
     def _held(self, lease: Lease) -> sqlite3.Row | None:
-        """The job, while the lease holds: until somebody else has been given it, or it has ended."""
+        """The job while the lease holds; `None` once the job has ended or another worker has it."""
         return self._one(
             "SELECT * FROM jobs WHERE id = ? AND status = 'running' AND owner = ? AND attempts = ?",
             lease.job_id,
@@ -245,7 +255,7 @@ class SqliteQueue(SqliteView):
             self.expire()
             if self._is_full(model, size):
                 jobs, _ = self._queued(model)
-                raise queue_full(jobs, self._rate(model))
+                raise queue_is_full(jobs, self._rate(model))
 
     def _is_full(self, model: str, size: int) -> bool:
         jobs, queued_bytes = self._queued(model)

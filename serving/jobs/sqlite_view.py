@@ -8,8 +8,7 @@ import sqlite3
 import time
 from typing import Any
 
-from serving.core.errors import InvalidInputError, NotFoundError
-from serving.jobs.job import Job, JobError, JobPage, ModelStats, Status
+from serving.jobs.job import Job, JobError, JobPage, ModelStats, Status, not_a_cursor, not_found
 from serving.settings.jobs import JobsSettings
 
 RATE_SECONDS = 60
@@ -56,7 +55,7 @@ class SqliteView:
         return self._job(row, result=None if body is None else body["body"], position=position)
 
     def look(self, job_id: str) -> tuple[Job, bool]:
-        """As `get`, and whether the job has expired although nobody has said so yet."""
+        """As `get`, and whether the job has expired although its status does not say so yet."""
         job = self.get(job_id)
         return job, job.status is Status.QUEUED and job.expires_at <= self._now
 
@@ -97,10 +96,10 @@ class SqliteView:
     def _find(self, job_id: str) -> sqlite3.Row:
         try:
             row = self._one(BY_ID, job_id)
-        except UnicodeEncodeError:  # half of a surrogate pair: no id that was ever accepted
+        except UnicodeEncodeError:  # half of a surrogate pair: such an id is never accepted
             row = None
         if row is None:
-            raise NotFoundError("no such job; it may have been forgotten after its retention")
+            raise not_found()
         return row
 
     def _rate(self, model: str) -> float:
@@ -137,5 +136,5 @@ class SqliteView:
 
 def _read_cursor(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= _CURSOR_DIGITS):
-        raise InvalidInputError("after: this is not the `next` of a page")
+        raise not_a_cursor()
     return int(text)

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from serving.core.errors import ConfigurationError, OverloadedError
+from serving.core.errors import ConfigurationError
 from serving.jobs.job import Claimed, Job, JobError, JobPage, Lease, ModelStats, NewJob, Status, Submitted
 from serving.settings.jobs import JobsSettings
-
-_LONGEST_RETRY_SECONDS = 60
-
-
-def queue_full(jobs: int, rate: float) -> OverloadedError:
-    """For a queue of `jobs` that are done at `rate` per second, 0 when that is not known."""
-    seconds = math.ceil(jobs / rate) if rate else _LONGEST_RETRY_SECONDS
-    return OverloadedError(
-        f"{jobs} jobs are queued already; try again later", retry_after=min(max(1, seconds), _LONGEST_RETRY_SECONDS)
-    )
 
 
 class JobStore(Protocol):
@@ -37,7 +26,7 @@ class JobStore(Protocol):
         """
 
     async def close(self) -> None:
-        """Give up connections and wake whoever waits."""
+        """Close connections and wake all waiters."""
 
     async def submit(self, new: NewJob) -> Submitted:
         """Accept a job; when this returns the store has it. The same `new.id` again changes nothing.
@@ -80,11 +69,11 @@ class JobStore(Protocol):
         """
 
     async def retry(self, job_id: str, *, ttl_seconds: float) -> Job:
-        """Queue a failed or expired job anew, at the end, with no attempts used.
+        """Queue a failed or expired job again, at the end of the queue, with no attempts used.
 
         Raises:
             NotFoundError: as `get`.
-            ConflictError: it has neither failed nor expired.
+            ConflictError: it has neither failed nor expired, or the store has lost its input.
             OverloadedError: as `submit`.
         """
 
@@ -98,7 +87,7 @@ class JobStore(Protocol):
         """Up to `limit` jobs that are due, oldest first, each with a lease of `lease_seconds` and one attempt used.
 
         Leases that have run out are given back first, and what has expired is never given. A job whose last attempt
-        ended with its worker's death is given alone, so that it cannot take neighbours with it again.
+        ended with its worker's death (`suspected`) is given alone, so that it cannot take neighbours with it again.
         """
 
     async def renew(self, leases: Sequence[Lease]) -> set[str]:
@@ -129,7 +118,7 @@ def open_store(settings: JobsSettings) -> JobStore:
     """The store that `jobs.url` names; not opened yet.
 
     Raises:
-        ConfigurationError: the URL names none. The message does not repeat it, as it may hold a password.
+        ConfigurationError: the URL is not valid. The message does not repeat it, as it may hold a password.
     """
     scheme = settings.url.partition(":")[0]
     if scheme == "sqlite":

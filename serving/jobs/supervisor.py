@@ -1,4 +1,4 @@
-"""Keeps a worker process running: notices its death at once, says so to the store and starts another."""
+"""Keeps a worker process running: notices its death at once, tells the store and starts another."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from serving.jobs.process import DRAIN, EXIT_CONFIGURATION, HURRY, Plan, plan_of
 from serving.jobs.store import JobStore, open_store
 from serving.logs import configure_logging
 from serving.settings import Settings, get_settings
-from serving.settings.models import InceptionV3Settings, IrisSettings
 from serving.store.models import StoredModel, check_versions, open_model
 
 logger = logging.getLogger("serving.jobs.supervisor")
 
 OPEN_WORK = "serving.jobs.work:open_work"
-# The package is found as it was found here, and the working directory stays, as the store's path may be relative to it.
+# The worker finds the package where this process found it. The working directory stays the same, as the path of the
+# store may be relative to it.
 _START = "import sys; sys.path.insert(0, sys.argv[1]); from serving.jobs.process import main; main()"
 _ABANDON_SECONDS = 2.0
 _KILL_SECONDS = 3.0
 
 
 def new_owner() -> str:
-    """A name for the leases of one worker process."""
+    """A unique name for the owner of the leases of one worker process."""
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
 
 
 class Supervisor:
     """One worker process at a time, for as long as `run` runs.
 
-    A worker that dies is replaced at once; when several in a row have died without having finished anything, after
-    pauses that grow to five seconds.
+    A worker that dies is replaced at once. When several in a row die without finishing a job, each is replaced after a
+    pause; the pauses grow to five seconds.
 
     Args:
         models: by name; `None` where `work` needs no stored model.
         concurrency: engine calls at a time for each model.
-        port: of the worker's `/readyz` and `/metrics`; `None` for none.
+        port: of the worker's `/readyz` and `/metrics`; with `None` there is no port.
         eager: load the engines before the first job comes.
         work: see `serving.jobs.process.Plan`.
-        make_store: the store in which dead workers' jobs are given up.
+        make_store: makes the store that is told of dead workers' jobs.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class Supervisor:
 
     @property
     def pid(self) -> int | None:
-        """Of the worker process that is running."""
+        """Process id of the running worker; `None` when there is none."""
         return None if self._process is None else self._process.pid
 
     def stop(self) -> None:
-        """Drain; called again: give back what runs. For the thread of the event loop."""
+        """Drain; a second call gives running jobs back. Call it in the thread of the event loop."""
         order = HURRY if self._stopping.is_set() else DRAIN
         self._stopping.set()
         if self._process is not None:
@@ -125,7 +125,7 @@ class Supervisor:
                 if journal.progress:
                     backoff.reset()
                 futile = 0 if journal.progress else futile + 1
-                # The first death may have been an accident.
+                # The first death may be an accident: no pause.
                 if futile > 1 and await wait_for(self._stopping, backoff.next()):
                     return 0
         finally:
@@ -158,7 +158,7 @@ class Supervisor:
             self._process = None
             if writer >= 0:
                 os.close(writer)
-            await reading  # to the end, which is there now that nobody has the other one
+            await reading  # nobody has the other end open any more, so this reads to the end
 
     @staticmethod
     def _say(process: Process, order: bytes) -> None:
@@ -171,11 +171,11 @@ class Supervisor:
         try:
             await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
             if not ended.done():
-                await asyncio.wait((ended,), timeout=self._settings.serving.drain_seconds + _KILL_SECONDS)
+                await asyncio.wait((ended,), timeout=self._settings.server.drain_seconds + _KILL_SECONDS)
             return ended.result() if ended.done() else await self._kill(process)
         finally:
             stopping.cancel()
-            if not ended.done():  # cancelled: nobody else would end it
+            if not ended.done():  # this task is cancelled, and nobody else ends the process
                 with suppress(ProcessLookupError):
                     process.kill()
             await asyncio.gather(ended, stopping, return_exceptions=True)
@@ -187,15 +187,15 @@ class Supervisor:
         return await process.wait()
 
     def _abandon_beside(self, owner: str, waiting: Sequence[Lease]) -> None:
-        """The next worker does not wait for a store that is down."""
+        """In a task, so that the next worker does not wait for a store that is down."""
         task = asyncio.create_task(self._abandon(owner, waiting))
         self._abandoning.add(task)
         task.add_done_callback(self._abandoning.discard)
 
     async def _abandon(self, owner: str, waiting: Sequence[Lease]) -> None:
-        """Give back what a dead worker had not begun and fail the rest, once the store answers.
+        """Give back the jobs that a dead worker had not begun and fail the others, once the store answers.
 
-        At the latest its leases run out.
+        If it never does, the leases run out.
         """
         store = self._make_store()
         backoff = Backoff()
@@ -235,12 +235,12 @@ def supervise(*, models: Sequence[str], concurrency: int, port: int | None) -> i
     """Run a worker for `models` until SIGTERM or SIGINT; the exit code.
 
     Args:
-        models: by name; none means all that are enabled.
+        models: names; none means all that are enabled.
         concurrency: engine calls at a time for each model.
         port: of `/livez`, `/readyz` and `/metrics`; `None` takes `jobs.worker_port`.
 
     Raises:
-        ConfigurationError: there is no such model, or it is switched off, or the URL of the store names none.
+        ConfigurationError: there is no such model, or it is not enabled, or the URL of the store is not valid.
         ModelError: a model is not in the store or cannot be served.
     """
     settings = get_settings()
@@ -266,29 +266,27 @@ async def _supervise(supervisor: Supervisor) -> int:
 
 def open_models(settings: Settings, names: Sequence[str] = ()) -> dict[str, StoredModel]:
     """The stored models of `names`, or of all that are enabled. Raises as `supervise`."""
-    sections: dict[str, IrisSettings | InceptionV3Settings] = {
-        "iris": settings.iris,
-        "inception_v3": settings.inception_v3,
-    }
-    enabled = {name: section.tag for name, section in sections.items() if section.enabled}
-    unknown = sorted(set(names) - set(enabled))
+    served = settings.served
+    unknown = sorted(set(names) - set(served))
     if unknown:
-        raise ConfigurationError(f"{', '.join(unknown)}: choose from {', '.join(enabled) or 'none, as all are off'}")
-    models = {name: open_model(tag) for name, tag in enabled.items() if not names or name in names}
+        raise ConfigurationError(
+            f"{', '.join(unknown)}: choose from {', '.join(served) or 'none: no model is enabled below models'}"
+        )
+    models = {name: open_model(entry.tag) for name, entry in served.items() if not names or name in names}
     for model in models.values():
-        check_versions(model, strict=settings.serving.strict_versions)
+        check_versions(model, strict=settings.server.strict_versions)
     return models
 
 
 async def _read(descriptor: int, journal: JournalReader) -> None:
-    """Read until everybody has closed the other end; closes this one."""
+    """Read until every process has closed the other end; then close this one."""
     lines = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(descriptor, "rb", buffering=0)
     )
     try:
         async for line in lines:
-            # The last line of a worker that was killed in the middle of it says nothing.
+            # A worker that was killed in the middle of a line leaves half of it, which says nothing.
             if line.endswith(b"\n"):
                 journal.read(line)
     finally:

@@ -1,32 +1,30 @@
-"""What the jobs of each model are about: from a request to a payload, and from a payload to the answer.
+"""What a worker does for one model: from a payload to the answer. And what the API does before: from a request to a
+payload.
 
-A payload is the plain bytes that a prediction needs and the parameters are JSON: nothing is pickled, so what stands
-in a store can do no harm beyond a wrong prediction.
+A payload is the plain bytes that a prediction needs and the parameters are JSON. Nothing is pickled, so the content of
+a store can do no harm beyond a wrong prediction.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-from serving.codecs.image_decoding import load_image, sample_image
+from serving.codecs.base import Codec
+from serving.codecs.opening import open_codec
+from serving.core.engine import Engine, available_cores
 from serving.core.errors import ConfigurationError, InvalidInputError, MalformedRequestError, ServingError
-from serving.core.ranking import check_top_k, image_answer, iris_answer
-from serving.engines import IrisEngine, open_inception_v3
-from serving.engines.inception_v3 import IMAGE_SHAPE
-from serving.engines.iris import FEATURES
+from serving.core.halving import run_in_halves
+from serving.core.tensors import Tensors, count, join, split
 from serving.jobs.job import Claimed
+from serving.placement import open_engine
 from serving.settings import Settings
-from serving.settings.models import InceptionV3Settings, IrisSettings
 from serving.store.models import StoredModel
-
-_ROWS_DTYPE = np.dtype("<f4")
 
 
 class Encoded(NamedTuple):
@@ -36,14 +34,10 @@ class Encoded(NamedTuple):
     parameters: str
 
 
-def encode_rows(rows: NDArray[np.float32]) -> Encoded:
-    """Rows of iris features, float32 `[N, 4]`."""
-    return Encoded(np.ascontiguousarray(rows, _ROWS_DTYPE).tobytes(), "{}")
-
-
-def encode_image(content: bytes, *, top_k: int) -> Encoded:
-    """An image file and how many classes to name."""
-    return Encoded(content, _parameters({"top_k": top_k}))
+def encode(codec: Codec[Any], request: Any) -> Encoded:
+    """What a store keeps of a request that `codec` has read."""
+    payload, parameters = codec.dump(request)
+    return Encoded(payload, msgspec.json.encode(parameters).decode())
 
 
 def fingerprint(model: str, encoded: Encoded) -> str:
@@ -56,12 +50,18 @@ def fingerprint(model: str, encoded: Encoded) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """A job's input as its engine takes it: `rows` `[N, …]`, N ≥ 1, and the parameters."""
+class Prepared(NamedTuple):
+    """A job's input after decoding.
 
-    rows: NDArray[Any]
-    parameters: dict[str, Any]
+    Attributes:
+        request: as the codec has read it.
+        tensors: what the engine takes.
+        rows: how much of a batch it takes up; 1 for tensors that have no rows in common.
+    """
+
+    request: Any
+    tensors: Tensors
+    rows: int = 1
 
 
 Answer = bytes | ServingError
@@ -69,9 +69,15 @@ Answer = bytes | ServingError
 
 
 class Work(Protocol):
-    """What a worker does for one model. All methods block; the worker calls them in threads."""
+    """What a worker does for one model. All methods block; the worker calls them in threads.
+
+    Attributes:
+        max_batch_rows: most rows in one `run`, unless a single job has more.
+        decode_threads: how many payloads are decoded at a time.
+    """
 
     max_batch_rows: int
+    decode_threads: int
 
     def open(self) -> None:
         """Load the engine; called once, before the first `run`."""
@@ -84,102 +90,77 @@ class Work(Protocol):
         """
 
     def run(self, batch: Sequence[Prepared]) -> list[Answer]:
-        """One engine call for the batch. What it raises is tried again in halves, down to the job that causes it."""
+        """The answers to a batch. When it raises, the caller tries again in halves, down to the job that causes it."""
 
 
-class IrisWork:
-    """Payload: rows as little-endian float32, `[N, 4]`. No parameters."""
+class ModelWork:
+    """The work of any model: its codec decodes payloads and writes answers, its engine computes between them.
 
-    def __init__(self, model: StoredModel, settings: IrisSettings) -> None:
-        self.max_batch_rows = settings.batching.max_batch_rows
-        self._model = model
-        self._threads = settings.threads
+    Args:
+        open_engine: loads the engine.
+    """
+
+    def __init__(self, codec: Codec[Any], open_engine: Callable[[], Engine]) -> None:
+        self.max_batch_rows = codec.limits.max_batch_rows
+        # Only pre-processing that takes milliseconds is worth several threads.
+        self.decode_threads = (codec.settings.image.decode_threads or available_cores()) if codec.slow else 1
+        self._codec = codec
+        self._has_rows = codec.signature.has_rows
+        self._open_engine = open_engine
 
     def open(self) -> None:
-        self._engine = IrisEngine(self._model, threads=self._threads)
-        self._engine.warm_up()
+        self._engine = self._open_engine()
+        self._engine.warm_up(self._codec.stored.sample)
+        if self._codec.slow:
+            self._codec.tensors(self._codec.sample())  # the first call of a process loads what decodes
 
     def prepare(self, claimed: Claimed) -> Prepared:
-        row_bytes = FEATURES * _ROWS_DTYPE.itemsize
-        if not claimed.payload or len(claimed.payload) % row_bytes:
-            raise InvalidInputError("the payload of the job is not rows of float32")
-        rows = np.frombuffer(claimed.payload, _ROWS_DTYPE).reshape(-1, FEATURES)
-        return Prepared(rows, _read_parameters(claimed.parameters))
+        request = self._codec.load(claimed.payload, _read_parameters(claimed.parameters))
+        tensors, _ = self._codec.tensors(request)
+        return Prepared(request, tensors, count(tensors) if self._has_rows else 1)
 
     def run(self, batch: Sequence[Prepared]) -> list[Answer]:
-        probabilities = self._engine.predict(_together(batch))
+        """One engine call for all jobs whose rows have equal shapes, one for each job where tensors have no rows."""
         answers: list[Answer] = []
-        start = 0
-        for prepared in batch:
-            stop = start + len(prepared.rows)
-            try:
-                answers.append(iris_answer(probabilities[start:stop]))
-            except InvalidInputError as error:
-                answers.append(error)
-            start = stop
+        # Neighbours only: the order of the jobs stays.
+        for _, group in groupby(enumerate(batch), lambda item: self._shape(*item)):
+            answers += run_in_halves([prepared for _, prepared in group], self._run_together, InvalidInputError)
         return answers
 
+    def _shape(self, index: int, prepared: Prepared) -> object:
+        """Equal for jobs that can share a call."""
+        if not self._has_rows:
+            return index
+        return [(name, prepared.tensors[name].shape[1:]) for name in sorted(prepared.tensors)]
 
-class ImageWork:
-    """Payload: an image file. Parameters: `top_k`."""
+    def _run_together(self, batch: Sequence[Prepared]) -> list[Answer]:
+        outputs = self._engine.run(join([prepared.tensors for prepared in batch]))
+        if not self._has_rows:
+            return [self._answer(outputs, batch[0])]
+        sizes = [prepared.rows for prepared in batch]
+        if any(len(array) != sum(sizes) for array in outputs.values()):
+            # Nobody can tell whose rows are missing, so no job may be given any of these.
+            raise RuntimeError(f"the engine's answer to {sum(sizes)} rows has another number of rows")
+        return [self._answer(part, prepared) for part, prepared in zip(split(outputs, sizes), batch, strict=True)]
 
-    def __init__(self, model: StoredModel, settings: InceptionV3Settings) -> None:
-        self.max_batch_rows = settings.batching.max_batch_rows
-        self._model = model
-        self._labels = model.metadata.labels
-        self._settings = settings
-        self._formats = frozenset(settings.image.allowed_formats)
-
-    def open(self) -> None:
-        self._engine = open_inception_v3(
-            self._model,
-            engine=self._settings.engine,
-            threads=self._settings.threads,
-            providers=self._settings.providers,
-            openvino_precision=self._settings.openvino_precision,
-        )
-        self._engine.warm_up()
-        self._load(sample_image())  # the first one of a process loads Pillow's decoders
-
-    def prepare(self, claimed: Claimed) -> Prepared:
-        parameters = _read_parameters(claimed.parameters)
-        top_k = parameters.get("top_k")
-        if type(top_k) is not int or top_k < 1:
-            raise InvalidInputError("top_k: a whole number of at least 1 is required")
-        check_top_k(top_k, self._labels)
-        return Prepared(self._load(claimed.payload), parameters)
-
-    def _load(self, content: bytes) -> NDArray[np.uint8]:
-        image = load_image(content, formats=self._formats, max_pixels=self._settings.image.max_image_pixels)
-        return image.array.reshape(1, *IMAGE_SHAPE)
-
-    def run(self, batch: Sequence[Prepared]) -> list[Answer]:
-        probabilities = self._engine.predict(_together(batch))
-        return [
-            image_answer(row, self._labels, prepared.parameters["top_k"])
-            for row, prepared in zip(probabilities, batch, strict=True)
-        ]
+    def _answer(self, outputs: Tensors, prepared: Prepared) -> Answer:
+        try:
+            return self._codec.answer(outputs, prepared.request)
+        except ServingError as error:
+            return error
 
 
-def open_work(name: str, model: StoredModel, settings: Settings) -> Work:
+def open_work(name: str, stored: StoredModel, settings: Settings) -> ModelWork:
     """The work of a model by its name in the settings; its engine is not loaded yet.
 
     Raises:
         ConfigurationError: there is no such model.
+        ModelError: the entry or its plug-in does not fit the stored model.
     """
-    if name == "iris":
-        return IrisWork(model, settings.iris)
-    if name == "inception_v3":
-        return ImageWork(model, settings.inception_v3)
-    raise ConfigurationError(f"there is no model {name}")
-
-
-def _together(batch: Sequence[Prepared]) -> NDArray[Any]:
-    return batch[0].rows if len(batch) == 1 else np.concatenate([prepared.rows for prepared in batch])
-
-
-def _parameters(values: dict[str, Any]) -> str:
-    return msgspec.json.encode(values).decode()
+    entry = settings.models.get(name)
+    if entry is None:
+        raise ConfigurationError(f"there is no model {name} below models; there is {', '.join(settings.models)}")
+    return ModelWork(open_codec(stored, entry), partial(open_engine, stored, entry))
 
 
 def _read_parameters(text: str) -> dict[str, Any]:

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-
 from serving.core.errors import ServingError
 from serving.jobs.job import Claimed
 from serving.jobs.work import Answer, Prepared
@@ -87,6 +85,7 @@ class FaultyWork:
 
     def __init__(self, directory: Path, batch: int) -> None:
         self.max_batch_rows = batch
+        self.decode_threads = 2
         self._directory = directory
 
     def open(self) -> None:
@@ -96,15 +95,15 @@ class FaultyWork:
         order = Order.decode(claimed.payload)
         lease = claimed.lease
         parameters = {"order": order, "job_id": lease.job_id, "attempt": lease.attempt}
-        return Prepared(np.zeros((1, 1), np.float32), parameters)
+        return Prepared(parameters, {})
 
     def run(self, batch: Sequence[Prepared]) -> list[Answer]:
         for prepared in batch:
-            self._write("start", prepared.parameters, len(batch))
-        time.sleep(max(prepared.parameters["order"].seconds for prepared in batch))
-        answers = [self._answer(prepared.parameters) for prepared in batch]
+            self._write("start", prepared.request, len(batch))
+        time.sleep(max(prepared.request["order"].seconds for prepared in batch))
+        answers = [self._answer(prepared.request) for prepared in batch]
         for prepared in batch:
-            self._write("end", prepared.parameters, len(batch))
+            self._write("end", prepared.request, len(batch))
         return answers
 
     def _answer(self, parameters: dict[str, Any]) -> Answer:

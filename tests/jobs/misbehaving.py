@@ -1,4 +1,4 @@
-"""Work for a model that is none: its jobs do what they are told, and much of that is bad.
+"""Work without a model: its jobs do what they are told, and much of that is bad.
 
 A worker process is told of `tests.jobs.misbehaving:open_work` by its supervisor; requests cannot ask for it.
 """
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from serving.core.errors import InvalidInputError
 from serving.jobs.job import Claimed, NewJob
@@ -40,6 +39,7 @@ def starts(log: Path) -> list[str]:
 class Misbehaving:
     def __init__(self, max_batch_rows: int = 1) -> None:
         self.max_batch_rows = max_batch_rows
+        self.decode_threads = 2
 
     def open(self) -> None:
         """There is nothing to load."""
@@ -48,10 +48,10 @@ class Misbehaving:
         parameters = msgspec.json.decode(claimed.parameters)
         if parameters["do"] == "spoil":
             raise InvalidInputError("the payload is spoilt")
-        return Prepared(np.zeros((1, 1), np.float32), parameters | {"id": claimed.lease.job_id})
+        return Prepared(parameters | {"id": claimed.lease.job_id}, {})
 
     def run(self, batch: Sequence[Prepared]) -> list[Answer]:
-        return [self._do(**prepared.parameters) for prepared in batch]
+        return [self._do(**prepared.request) for prepared in batch]
 
     def _do(self, do: str, log: str | None, **_: Any) -> Answer:
         if log:

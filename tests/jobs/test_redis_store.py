@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError, ResponseError
 
 from serving.core.errors import ConfigurationError, ConflictError, OverloadedError, UnavailableError
 from serving.jobs import redis_link, redis_store
-from serving.jobs.job import Status
+from serving.jobs.job import JobError, Status
 from serving.jobs.redis_common import Script
 from serving.jobs.redis_store import RedisJobStore
 from serving.settings.jobs import JobsSettings
@@ -375,8 +375,9 @@ async def test_a_job_whose_input_was_evicted_fails(store: RedisJobStore, redis: 
     await submit(store, id="two")
     assert (await claim_one(store)).lease.job_id == "two"
     job = await store.get("one")
-    assert job.error is not None
-    assert (job.status, job.error.code) == (Status.FAILED, "input_lost")
+    assert (job.status, job.error) == (Status.FAILED, JobError("input_lost", "the store has lost the input of the job"))
+    with pytest.raises(ConflictError, match=r"^the job cannot be retried: the store has lost the input of the job$"):
+        await store.retry("one", ttl_seconds=1)
 
 
 # --- one slot ---

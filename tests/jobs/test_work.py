@@ -22,7 +22,7 @@ from tests.tiny_models import tiny_model
 
 
 def claimed(encoded: Encoded) -> Claimed:
-    return Claimed(Lease("id", "model", "owner", 1), encoded.payload, encoded.parameters, 0.0, alone=False)
+    return Claimed(Lease("id", "model", "owner", 1), encoded.payload, encoded.parameters, 0.0, suspected=False)
 
 
 @pytest.fixture

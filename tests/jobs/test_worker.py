@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -35,6 +34,7 @@ class HeldWork:
 
     def __init__(self, max_batch_rows: int = 4, *, held: bool = False) -> None:
         self.max_batch_rows = max_batch_rows
+        self.decode_threads = 4
         self.held = held
         self.opened = 0
         self.prepared: list[str] = []
@@ -52,10 +52,10 @@ class HeldWork:
             raise InvalidInputError("spoilt payload")
         if name == "crashing":
             raise ZeroDivisionError("secret of the decoder")
-        return Prepared(np.zeros((int(rows or 1), 1), np.float32), {"name": name})
+        return Prepared(name, {}, int(rows or 1))
 
     def run(self, batch: Sequence[Prepared]) -> list[Answer]:
-        names = [prepared.parameters["name"] for prepared in batch]
+        names = [prepared.request for prepared in batch]
         self.calls.append(names)
         self.running += 1
         try:
@@ -451,7 +451,7 @@ async def test_an_idle_worker_drains_at_once(start: Start) -> None:
 
 
 async def test_after_the_grace_what_runs_is_given_back(store: JobStore, settings: Settings, start: Start) -> None:
-    brief = settings.model_copy(update={"serving": settings.serving.model_copy(update={"drain_seconds": 0.2})})
+    brief = settings.model_copy(update={"server": settings.server.model_copy(update={"drain_seconds": 0.2})})
     work = HeldWork(max_batch_rows=1, held=True)
     jobs = await submit(store, "a")
     worker, task = await start(work, settings=brief)

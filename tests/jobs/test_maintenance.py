@@ -1,4 +1,4 @@
-"""The upkeep of a store goes on whatever happens."""
+"""The maintenance of a store goes on whatever happens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from serving.core.errors import UnavailableError
 from serving.jobs.job import ModelStats
-from serving.jobs.upkeep import Upkeep
+from serving.jobs.maintenance import Maintenance
 
 AWAY = UnavailableError("the job store cannot be reached", retry_after=1)
 
@@ -47,11 +47,11 @@ class Store:
 
 def run(store: Any, **more: Any) -> None:
     async def scenario() -> None:
-        upkeep = Upkeep(store, pause_seconds=0.001, **more)
-        await upkeep.start()
+        maintenance = Maintenance(store, pause_seconds=0.001, **more)
+        await maintenance.start()
         async with asyncio.timeout(60):
             await store.done.wait()
-        await upkeep.stop()
+        await maintenance.stop()
         calls = store.calls
         await asyncio.sleep(0.01)
         assert store.calls == calls, "nothing is done after the stop"
@@ -78,7 +78,7 @@ def test_a_store_that_is_away_at_the_start_is_taken_up_later(caplog: pytest.LogC
 def test_an_error_that_nobody_expected_is_logged_and_the_work_goes_on(caplog: pytest.LogCaptureFixture) -> None:
     run(Store(ValueError("broken"), None))
     (record,) = [record for record in caplog.records if record.exc_info]
-    assert record.getMessage() == "the upkeep of the job store failed"
+    assert record.getMessage() == "the maintenance of the job store failed"
 
 
 def test_what_the_store_keeps_is_told() -> None:

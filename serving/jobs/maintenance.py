@@ -1,4 +1,4 @@
-"""What a store has to be asked for from time to time, wherever it is open."""
+"""The regular maintenance of a job store by every process that has it open."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ PAUSE_SECONDS = 1.0
 _ROUNDS_PER_STATS = 5
 
 
-class Upkeep:
-    """Opens a store and calls its `maintain` every second, so that leases and times to live end without workers.
+class Maintenance:
+    """Opens a store and calls its `maintain` every second, so that leases and times to live end even without workers.
 
-    It outlives every outage of the store: one line says that the store is away and one that it is back.
+    It goes on through every outage of the store: the log has one line when the store is away and one when it is back.
 
-    `tell` is told at once, and every few seconds then, what the store keeps.
+    Args:
+        tell: called at once, and then every few seconds, with the statistics of the store.
     """
 
     def __init__(
@@ -44,12 +45,12 @@ class Upkeep:
         return self._away
 
     async def start(self) -> None:
-        """Open the store; one that cannot be reached is opened later, by itself."""
+        """Open the store. A store that cannot be reached connects by itself later."""
         try:
             await self._store.open()
         except UnavailableError as error:
             self._note(error)
-        self._task = asyncio.create_task(self._run(), name="jobs upkeep")
+        self._task = asyncio.create_task(self._run(), name="jobs maintenance")
 
     async def stop(self) -> None:
         """End the task and close the store."""
@@ -69,8 +70,8 @@ class Upkeep:
                 rounds += 1
             except UnavailableError as error:
                 self._note(error)
-            except Exception:  # whatever it is, the next round may go well, and nobody else does this work
-                logger.exception("the upkeep of the job store failed")
+            except Exception:  # the next round may succeed, and no other task does this work
+                logger.exception("the maintenance of the job store failed")
             else:
                 self._note(None)
             await asyncio.sleep(self._pause_seconds)
