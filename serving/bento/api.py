@@ -22,8 +22,8 @@ from serving.core.tensors import Tensors
 from serving.http.application import Application, HttpState
 from serving.http.job_handler import JobsHandler
 from serving.http.table import Services, make_document, make_routes
+from serving.jobs.maintenance import Maintenance
 from serving.jobs.store import open_store
-from serving.jobs.upkeep import Upkeep
 from serving.metrics.inference import Statistics
 from serving.model import Model, Models
 from serving.placement import Submit, open_engine
@@ -44,7 +44,7 @@ class Api:
         self._runner = runner
         self._clients: dict[str, TensorClient] = {}
         self._services = Services()
-        self._upkeep: Upkeep | None = None
+        self._maintenance: Maintenance | None = None
         self._grpc: Any = None
 
     async def start(self) -> None:
@@ -80,8 +80,8 @@ class Api:
             model.close()
         if self._services.batch is not None:
             self._services.batch.close()
-        if self._upkeep is not None:
-            await self._upkeep.stop()
+        if self._maintenance is not None:
+            await self._maintenance.stop()
 
     @property
     def ready(self) -> bool:
@@ -138,8 +138,8 @@ class Api:
         self.process.drain.on_start.append(handler.drain)
         names = list(self._settings.served)
         self.metrics.jobs.serves(names)
-        self._upkeep = Upkeep(store, tell=partial(self.metrics.jobs.stored, models=names))
-        await self._upkeep.start()
+        self._maintenance = Maintenance(store, tell=partial(self.metrics.jobs.stored, models=names))
+        await self._maintenance.start()
 
     def _start_batch(self) -> None:
         """The database may be away, as the store of jobs may."""

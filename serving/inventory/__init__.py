@@ -19,13 +19,11 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 import serving
-from serving.settings import Settings, get_settings
-from serving.settings.models import InceptionV3Settings, IrisSettings
-from serving.store.models import StoredModel, TensorSpec, Verification, Weights, installed_version, open_model
+from serving.core.signature import TensorSpec
+from serving.settings import SOURCE, Settings, get_settings
+from serving.store.models import StoredModel, Verification, Weights, installed_version, open_model
 
 FILE = "inventory.json"
-SOURCE = Path(__file__).resolve().parent.parent.parent
-"""What `service.py` and `configuration.yaml` are in: the repository, or `src` of a Bento."""
 
 # What decides how fast, and with which rounding, a CPU multiplies; the whole list of flags would say less.
 _CPU_FEATURES = re.compile(r"^(sse4_[12]|avx\w*|fma|f16c|amx_\w+|neon|asimd\w*|bf16|i8mm|sve\w*)$")
@@ -59,13 +57,13 @@ class ModelInventory(BaseModel):
     tag: str
     created_at: str
     format: str
-    weights: Weights
+    weights: Weights | None
     files: dict[str, str] = Field(description="SHA-256 of each file of the model")
     classes: int
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     metrics: dict[str, float]
-    verification: Verification = Field(description="the exported graph against the original model")
+    verification: Verification | None = Field(description="the exported graph against the original model")
     versions: dict[str, str] = Field(description="Python and the libraries that made the model")
 
 
@@ -111,11 +109,7 @@ def take_models(settings: Settings) -> dict[str, ModelInventory]:
 
 def model_tags(settings: Settings) -> dict[str, str]:
     """Tags of the enabled models, by name."""
-    sections: dict[str, IrisSettings | InceptionV3Settings] = {
-        "iris": settings.iris,
-        "inception_v3": settings.inception_v3,
-    }
-    return {name: section.tag for name, section in sections.items() if section.enabled}
+    return {name: entry.tag for name, entry in settings.served.items()}
 
 
 def built_service(source: Path = SOURCE) -> Service:

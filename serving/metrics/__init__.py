@@ -190,7 +190,8 @@ class Metrics:
 
     def serves(self, name: str, model: StoredModel) -> None:
         weights = model.metadata.weights
-        self._model_info.labels(name, model.tag, weights.origin, str(weights.trained).lower()).set(1)
+        origin, trained = (weights.origin, str(weights.trained).lower()) if weights else ("", "")
+        self._model_info.labels(name, model.tag, origin, trained).set(1)
 
     def statistics(self, model: str) -> Statistics:
         """Where predictions of a model for the standard protocols are counted in this process."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from serving.inventory import SOURCE, canonical
+from serving.inventory import canonical
+from serving.settings import SOURCE
 
 LOCK = SOURCE / "requirements" / "serve.lock"
 
