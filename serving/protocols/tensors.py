@@ -44,7 +44,9 @@ def check_shape(spec: TensorSpec, shape: Sequence[int], *, has_rows: bool) -> tu
             found = (*found, 1)
     if not spec.fits(found) or min(found, default=0) < 0 or (has_rows and found[0] == 0):
         least = " with N > 0" if has_rows else ""
-        raise InvalidInputError(f"{spec.name}: the shape {str(list(shape))[:100]} is not {spec.describe_shape()}{least}")
+        raise InvalidInputError(
+            f"{spec.name}: the shape {str(list(shape))[:100]} is not {spec.describe_shape()}{least}"
+        )
     return found
 
 
@@ -93,8 +95,11 @@ def from_numbers(spec: TensorSpec, values: Sequence[Any], shape: Sequence[int]) 
         if wide.size and (int(wide.max()) > info.max or int(wide.min()) < info.min):
             raise _does_not_fit(spec)
         return wide.astype(dtype).reshape(shape)
-    with np.errstate(over="ignore"):  # becomes infinite, which the model refuses
-        return np.array(values, dtype).reshape(shape)
+    try:
+        with np.errstate(over="ignore"):  # becomes infinite, which the model refuses
+            return np.array(values, dtype).reshape(shape)
+    except OverflowError as error:
+        raise _does_not_fit(spec) from error
 
 
 def _does_not_fit(spec: TensorSpec) -> InvalidInputError:
@@ -112,7 +117,8 @@ def from_little_endian(spec: TensorSpec, data: bytes | memoryview, shape: Sequen
     if len(data) != size:
         raise InvalidInputError(f"{spec.name}: there are {len(data)} bytes, the shape needs {size}")
     if dtype.kind == "b":  # a byte that is neither 0 nor 1 is no boolean of NumPy's
-        return (np.frombuffer(data, np.uint8) != 0).reshape(shape)
+        flags: NDArray[Any] = np.frombuffer(data, np.uint8) != 0
+        return flags.reshape(shape)
     array = np.frombuffer(data, dtype.newbyteorder("<")).astype(dtype, copy=False).reshape(shape)
     return array if array.flags.aligned else array.copy()
 
@@ -150,7 +156,7 @@ def element_type(dtype: str, *, allow_nan: bool) -> Any:
 @cache
 def list_decoder(dtype: str, rank: int, *, allow_nan: bool) -> msgspec.json.Decoder[Any]:
     """Decodes lists that are nested `rank` deep."""
-    found = element_type(dtype, allow_nan=allow_nan)
+    found: Any = element_type(dtype, allow_nan=allow_nan)
     for _ in range(rank):
         found = list[found]
     return msgspec.json.Decoder(found)
@@ -235,4 +241,6 @@ def json_error(error: Exception, what: str) -> InvalidInputError | MalformedRequ
 def joined(names: Iterable[str]) -> str:
     """Some names, of the caller's choosing or of ours, as a message repeats them."""
     found = [shortened(name) for name in names]
-    return ", ".join(found[:_MOST_NAMES]) + (f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else "")
+    return ", ".join(found[:_MOST_NAMES]) + (
+        f" and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
+    )

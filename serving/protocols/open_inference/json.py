@@ -93,11 +93,12 @@ class JsonData:
         # A scalar may stand by itself, an array with a single dimension is flat.
         nested = text[:1] != b"[" or text[1:32].lstrip()[:1] == b"["
         is_text = DTYPES[spec.dtype].is_text
+        count = math.prod(list(shape))
         commas = text.count(b",")
         # Before anything is decoded: the time that a long list takes is not worth a bad request.
-        if not is_text and math.prod(shape) and commas + 1 != math.prod(shape):
+        if not is_text and count and commas + 1 != count:
             check_count(spec, commas + 1, shape)
-        if commas > MOST_STRINGS and (is_text or not math.prod(shape)):
+        if commas > MOST_STRINGS and (is_text or not count):
             raise InvalidInputError(f"{spec.name}: more than {MOST_STRINGS} strings")
         rank = len(shape) if nested else 1
         try:

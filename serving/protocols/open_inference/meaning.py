@@ -172,7 +172,7 @@ class Meaning:
             wanted.append((name, output.binary, (own or classes) if name == self._ranked else 0))
         return wanted
 
-    def _classified(self, name: str, classes: int, binary: bool, outputs: Tensors) -> OutputTensor:  # noqa: FBT001
+    def _classified(self, name: str, classes: int, binary: bool, outputs: Tensors) -> OutputTensor:
         probabilities = self._answers.probabilities(outputs)
         return OutputTensor(name, "BYTES", classify(probabilities, self.model.metadata.labels, classes), binary)
 
@@ -291,7 +291,7 @@ def server() -> Server:
 
 
 def classify(probabilities: NDArray[Any], labels: Sequence[str], classes: int) -> NDArray[Any]:
-    """`<probability>:<class id>:<label>` of the most probable classes of each row, best first: strings `[N, classes]`."""
+    """The most probable classes of each row, best first: strings `[N, classes]`, `<probability>:<class id>:<label>`."""
     classes = min(classes, len(labels))
     number = probabilities.dtype.type  # prints the shortest text that reads as the same number
     found = [

@@ -7,13 +7,13 @@ https://github.com/triton-inference-server/server/tree/main/docs/protocol.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from serving.http.exchange import Answer, Exchange, Handler
 from serving.http.routes import Route
+from serving.metrics import Metrics
 from serving.metrics.inference import Sums
 from serving.model import Models
 from serving.protocols.http import INFERENCE_ERRORS, answer_body, model_parameter, protocol_operation
@@ -33,14 +33,14 @@ _BINARY = (b"content-type", b"application/octet-stream")
 _describe = partial(protocol_operation, tag=_TAG)
 
 
-def routes(models: Models, *, sums: Callable[[str], Sums], ready: Callable[[], bool]) -> list[Route]:
+def routes(models: Models, *, ready: Callable[[], bool], metrics: Callable[[], Metrics]) -> list[Route]:
     """The routes below `/v2`.
 
     Args:
-        sums: what the standard protocols asked of a model, from its name (`Metrics.inference_sums`).
         ready: whether this server answers predictions.
+        metrics: those of this process, called at each request for statistics.
     """
-    handlers = _Handlers(models, sums=sums, ready=ready)
+    handlers = _Handlers(models, sums=lambda model: metrics().inference_sums(model), ready=ready)
     return [*_server_routes(handlers), *_model_routes(handlers, model_parameter(models))]
 
 
@@ -152,18 +152,13 @@ def _server_routes(handlers: _Handlers) -> list[Route]:
             _describe(
                 "v2_repository_index",
                 "The models, or with `ready` those that answer.",
-                answer={"type": "array", "items": _ref(schemas.InferenceIndexEntry)},
+                answer={"type": "array", "items": schemas.InferenceIndexEntry},
                 errors=(400, 413, 500),
                 body={"application/json": {"type": "object", "properties": {"ready": {"type": "boolean"}}}},
                 body_required=False,
             ),
         ),
     ]
-
-
-def _ref(model: Any) -> dict[str, Any]:
-    schema: dict[str, Any] = model.model_json_schema()
-    return schema
 
 
 def _model_routes(handlers: _Handlers, model: dict[str, Any]) -> list[Route]:
@@ -217,7 +212,9 @@ def _model_routes(handlers: _Handlers, model: dict[str, Any]) -> list[Route]:
                 "GET",
                 f"{path}{end}",
                 handler,
-                _describe(f"v2_{name}{suffix}", summary, answer=answer, errors=(*errors, 404, 500), parameters=parameters),
+                _describe(
+                    f"v2_{name}{suffix}", summary, answer=answer, errors=(*errors, 404, 500), parameters=parameters
+                ),
             )
             for end, handler, name, summary, answer, errors in described
         )
