@@ -12,7 +12,7 @@ from serving.client.description import Description, Tensor
 from serving.client.inputs import Inputs
 from serving.client.predictions import Prediction
 from serving.codecs.columns import Column, columns_of
-from serving.core.tensors import BYTES, DTYPES, strings
+from serving.core.tensors import BYTES, DTYPES, STRING, strings
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -23,6 +23,13 @@ def to_arrays(inputs: Inputs, description: Description) -> Arrays:
     Raises:
         ValueError: a value is not of the dtype, or a name is not the model's.
     """
+    try:
+        return _to_arrays(inputs, description)
+    except ValueError as error:
+        raise ValueError(f"the inputs cannot be sent: {error}") from error
+
+
+def _to_arrays(inputs: Inputs, description: Description) -> Arrays:
     if inputs.images:
         (spec,) = description.protocol_inputs
         return {spec.name: strings(inputs.images)}
@@ -84,11 +91,14 @@ def _array(value: Any, spec: Tensor) -> NDArray[Any]:
 
 
 def _text(given: NDArray[Any], spec: Tensor) -> NDArray[Any]:
-    allowed: Any = bytes if spec.dtype == BYTES else str | bytes
-    for value in given.ravel().tolist():
-        if not isinstance(value, allowed):
+    """Text as `str`, files as `bytes`."""
+    values = given.ravel().tolist()
+    for value in values:
+        if not isinstance(value, bytes if spec.dtype == BYTES else str | bytes):
             raise ValueError(f"{spec.name}: texts are required, not {type(value).__name__}")
-    return given
+    if spec.dtype == STRING:
+        values = [value.decode() if isinstance(value, bytes) else value for value in values]
+    return strings(values, given.shape)
 
 
 def from_lists(value: Any, spec: Tensor) -> NDArray[Any]:

@@ -1,26 +1,25 @@
-"""Requests and what their answers mean, without the sending: one program of blocking calls and one of coroutines run it.
+"""Requests and what their answers mean, without the sending.
 
 An exchange is a generator. It yields requests, is sent the answer to each, and returns what it has made of them.
+Blocking calls and coroutines run the same exchanges.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-import httpx
-
 from serving.client.answers import ApiError, read_json
 from serving.client.description import Description
-from serving.client.inputs import Inputs
+from serving.client.inputs import JSON_TYPE, Inputs, to_json
 from serving.client.predictions import Prediction
+from serving.core.errors import ServingError
 
 T = TypeVar("T")
-_MISSHAPEN = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
+_MISSHAPEN = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, ServingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,36 +125,7 @@ def get(path: str) -> Exchange[dict[str, Any]]:
     return document
 
 
-def read_object(response: httpx.Response) -> dict[str, Any]:
-    """The JSON object of an answer. Raises ApiError, and TypeError when it is something else."""
-    document = read_json(response)
-    if not isinstance(document, dict):
-        raise TypeError
-    return document
-
-
 def post_json(path: str, body: Any, **content: Any) -> HttpRequest:
     """A request with a JSON body. Raises ValueError: a value has no JSON."""
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": JSON_TYPE}
     return HttpRequest("POST", path, {"content": to_json(body), "headers": headers, **content})
-
-
-def to_json(value: Any) -> bytes:
-    """JSON of plain values, of NumPy's numbers and arrays, and of text in bytes.
-
-    Raises:
-        ValueError: a value has no JSON, such as NaN or an object.
-    """
-    try:
-        text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"the inputs cannot be sent: {error}") from error
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return value.decode()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    raise TypeError(f"a {type(value).__name__} has no JSON")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from serving.client.description import Description
+
+JSON_TYPE = "application/json"
+IMAGE_TYPE = "image/*"
+"""Of any image file: the server looks at the file itself."""
 
 Rows = Any
 """Lists of values, records by column name, a NumPy array `[N, columns]`, or a DataFrame of pandas or Polars."""
@@ -120,4 +125,39 @@ def read_image(image: Image) -> bytes:
         file = BytesIO()
         image.save(file, "PNG")
         return file.getvalue()
-    raise ValueError(f"image: bytes, a path, a binary file or an image of Pillow is required, not {type(image).__name__}")
+    raise ValueError(
+        f"image: bytes, a path, a binary file or an image of Pillow is required, not {type(image).__name__}"
+    )
+
+
+def rows_body(rows: Rows) -> dict[str, Any]:
+    """The JSON body of the service's own routes. Raises ValueError as `plain_rows`."""
+    return {"data": plain_rows(rows)}
+
+
+def tensors_body(tensors: Tensors) -> dict[str, Any]:
+    """The JSON body of the service's own routes."""
+    return {
+        "inputs": {name: plain_array(value) if hasattr(value, "tolist") else value for name, value in tensors.items()}
+    }
+
+
+def to_json(value: Any) -> bytes:
+    """JSON of plain values, of NumPy's numbers and arrays, and of text in bytes.
+
+    Raises:
+        ValueError: a value has no JSON, such as NaN or an object.
+    """
+    try:
+        text = json.dumps(value, default=_plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"the inputs cannot be sent: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode()
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"a {type(value).__name__} has no JSON")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from serving.client.answers import read_json
 from serving.client.description import Description
 from serving.client.exchange import Exchange, HttpDialect, HttpRequest, get, post_json, reading
-from serving.client.inputs import Inputs, plain_array
+from serving.client.inputs import IMAGE_TYPE, Inputs, rows_body, tensors_body
 from serving.client.predictions import Candidate, Prediction, best
 
 
@@ -21,7 +21,10 @@ class Native(HttpDialect):
     def predict(self, description: Description, inputs: Inputs) -> Exchange[list[Prediction]]:
         inputs.check(description)
         path = f"{quote(description.name, safe='')}/predict"
-        requests = [post_json(path, body(inputs))] if not inputs.images else _image_requests(path, description, inputs)
+        if inputs.images:
+            requests = _image_requests(path, description, inputs)
+        else:
+            requests = [post_json(path, rows_body(inputs.rows) if inputs.rows else tensors_body(inputs.tensors))]
         found: list[Prediction] = []
         for request in requests:
             answer = read_json((yield request))
@@ -30,17 +33,8 @@ class Native(HttpDialect):
         return found
 
 
-def body(inputs: Inputs) -> dict[str, Any]:
-    """The JSON body of rows or tensors."""
-    if inputs.rows:
-        return {"data": inputs.rows}
-    tensors = inputs.tensors.items()
-    return {"inputs": {name: plain_array(value) if hasattr(value, "tolist") else value for name, value in tensors}}
-
-
 def _image_requests(path: str, description: Description, inputs: Inputs) -> list[HttpRequest]:
-    # The server looks at the file itself.
-    content: dict[str, Any] = {"headers": {"Content-Type": "image/*"}}
+    content: dict[str, Any] = {"headers": {"Content-Type": IMAGE_TYPE}}
     if description.ranks:
         content["params"] = {"top_k": min(inputs.top_k or description.classes, description.classes)}
     return [HttpRequest("POST", path, {**content, "content": image}) for image in inputs.images]

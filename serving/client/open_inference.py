@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
 from serving.client.answers import read_error
 from serving.client.description import Description
-from serving.client.exchange import Exchange, HttpDialect, HttpRequest, get, reading, to_json
-from serving.client.inputs import Inputs
+from serving.client.exchange import Exchange, HttpDialect, HttpRequest, get, reading
+from serving.client.inputs import Inputs, to_json
 from serving.client.predictions import ALL_CLASSES, Candidate, Prediction
-
-if TYPE_CHECKING:
-    from serving.client.arrays import Arrays
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 
@@ -35,20 +32,17 @@ class OpenInferenceHttp(HttpDialect):
             return read_outputs(_read(response), description, inputs)
 
 
-class Output:
-    """A tensor of an answer: its name, datatype, shape and elements in binary form."""
+class BinaryTensor(NamedTuple):
+    """A tensor of a request or an answer, its elements in the binary form of the protocol."""
 
-    __slots__ = ("data", "datatype", "name", "shape")
-
-    def __init__(self, name: str, datatype: str, shape: Sequence[int], data: bytes) -> None:
-        self.name = name
-        self.datatype = datatype
-        self.shape = tuple(shape)
-        self.data = data
+    name: str
+    datatype: str
+    shape: Sequence[int]
+    data: bytes
 
 
-def write_inputs(description: Description, inputs: Inputs) -> list[tuple[str, str, list[int], bytes]]:
-    """Name, datatype, shape and elements in binary form of each input.
+def write_inputs(description: Description, inputs: Inputs) -> list[BinaryTensor]:
+    """The inputs as they are sent.
 
     Raises:
         ValueError: the inputs cannot be sent.
@@ -58,13 +52,9 @@ def write_inputs(description: Description, inputs: Inputs) -> list[tuple[str, st
     from serving.protocols.open_inference.messages import to_binary
 
     specs = {spec.name: spec for spec in (*description.inputs, *description.protocol_inputs)}
-    try:
-        arrays = to_arrays(inputs, description)
-    except ValueError as error:
-        raise ValueError(f"the inputs cannot be sent: {error}") from error
     return [
-        (name, DTYPES[specs[name].dtype].open_inference, list(array.shape), to_binary(array))
-        for name, array in arrays.items()
+        BinaryTensor(name, DTYPES[specs[name].dtype].open_inference, array.shape, to_binary(array))
+        for name, array in to_arrays(inputs, description).items()
     ]
 
 
@@ -74,17 +64,79 @@ def wanted_outputs(description: Description, inputs: Inputs) -> list[tuple[str, 
     return [(output.name, classes) for output in description.wanted]
 
 
-def read_outputs(answered: list[Output], description: Description, inputs: Inputs) -> list[Prediction]:
+def read_outputs(answered: Sequence[BinaryTensor], description: Description, inputs: Inputs) -> list[Prediction]:
     """The predictions in an answer to `wanted_outputs`."""
     from serving.client.arrays import to_predictions
 
-    by_name = {output.name: output for output in answered}
+    by_name = {tensor.name: tensor for tensor in answered}
     if description.ranks:
         (spec,) = description.wanted
         found = _array(by_name[spec.name], "bytes")
         number = _number(spec.dtype)
-        return [
-            Prediction(tuple(read_class(text.decode(), number) for text in row)) for row in found.tolist()
-        ]
-    arrays: Arrays = {spec.name: _array(by_name[spec.name], spec.dtype) for spec in description.wanted}
+        return [Prediction(tuple(read_class(text.decode(), number) for text in row)) for row in found.tolist()]
+    arrays = {spec.name: _array(by_name[spec.name], spec.dtype) for spec in description.wanted}
     return to_predictions(arrays, description, inputs)
+
+
+def _array(tensor: BinaryTensor, dtype: str) -> Any:
+    from serving.core.signature import TensorSpec
+    from serving.protocols.open_inference.messages import BinaryData
+
+    shape = tuple(tensor.shape)
+    spec = TensorSpec(name=tensor.name, dtype=dtype, shape=list(shape))
+    return BinaryData(tensor.data).read(spec, shape, allow_nan=True)
+
+
+def _number(dtype: str) -> Callable[[str], float]:
+    """Reads a probability as the number that the model gave: its text is the shortest that means it."""
+    from serving.core.tensors import DTYPES
+
+    number = DTYPES[dtype].numpy.type
+    return lambda text: float(number(text))
+
+
+def read_class(text: str, number: Callable[[str], float] = float) -> Candidate:
+    """`<probability>:<class id>:<label>`, as Triton's extension for classification writes it."""
+    probability, class_id, label = text.split(":", 2)
+    return Candidate(label, int(class_id), number(probability))
+
+
+def _write(description: Description, inputs: Inputs) -> HttpRequest:
+    given = write_inputs(description, inputs)
+    header = to_json(
+        {
+            "inputs": [
+                {
+                    "name": tensor.name,
+                    "datatype": tensor.datatype,
+                    "shape": tensor.shape,
+                    "parameters": {"binary_data_size": len(tensor.data)},
+                }
+                for tensor in given
+            ],
+            "outputs": [
+                {
+                    "name": name,
+                    "parameters": {"binary_data": True, **({"classification": classes} if classes else {})},
+                }
+                for name, classes in wanted_outputs(description, inputs)
+            ],
+        }
+    )
+    headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(len(header))}
+    content = b"".join([header, *(tensor.data for tensor in given)])
+    path = f"v2/models/{quote(description.name, safe='')}/infer"
+    return HttpRequest("POST", path, {"content": content, "headers": headers})
+
+
+def _read(response: httpx.Response) -> list[BinaryTensor]:
+    if not response.is_success:
+        raise read_error(response)
+    length = int(response.headers[_HEADER_LENGTH])
+    start = length
+    found: list[BinaryTensor] = []
+    for output in json.loads(response.content[:length])["outputs"]:
+        end = start + output["parameters"]["binary_data_size"]
+        found.append(BinaryTensor(output["name"], output["datatype"], output["shape"], response.content[start:end]))
+        start = end
+    return found
