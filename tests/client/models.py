@@ -89,8 +89,12 @@ def make_models(directory: Path) -> Iterator[StoredModel]:
     cities.domain = "ai.onnx.ml"
     yield _stored(
         directory / "people",
-        [cities, node("Cast", "visits", "often", to=TensorProto.FLOAT)]
-        + [node("Concat", "age code often", "all", axis=1), node("MatMul", "all w", "y")],
+        [
+            cities,
+            node("Cast", "visits", "often", to=TensorProto.FLOAT),
+            node("Concat", "age code often", "all", axis=1),
+            node("MatMul", "all w", "y"),
+        ],
         [("age", "float32", [None, 1]), ("city", "string", [None, 1]), ("visits", "int64", [None, 1])],
         [scores],
         [_weights("w", 3, 3)],
@@ -101,8 +105,12 @@ def make_models(directory: Path) -> Iterator[StoredModel]:
     # Missing values count as -1.
     yield _stored(
         directory / "gaps",
-        [node("IsNaN", "x", "missing"), node("Where", "missing minus x", "full"), node("MatMul", "full w", "z")]
-        + [node("Softmax", "z", "y", axis=-1)],
+        [
+            node("IsNaN", "x", "missing"),
+            node("Where", "missing minus x", "full"),
+            node("MatMul", "full w", "z"),
+            node("Softmax", "z", "y", axis=-1),
+        ],
         [("x", "float32", [None, 2])],
         [scores],
         [_weights("w", 2, 3), numpy_helper.from_array(np.array([-1], np.float32), "minus")],

@@ -1,4 +1,4 @@
-"""The clients that predict, by every protocol, for models of every kind: they say what the service's own routes answer."""
+"""The clients that predict, by every protocol, for models of every kind: they say what curl is answered."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ def ask(address: Address, way: tuple[str, str], model: str, **inputs: Any) -> li
 
 
 def plain(prediction: Prediction) -> Any:
-    """In a form that can be compared: what of arrays is their values and their dtype."""
-    outputs = {name: (array.dtype, np.asarray(array).tolist()) for name, array in prediction.outputs.items()}
+    """In a form that can be compared, with NaN too: of arrays the dtype and the text of the values."""
+    outputs = {name: (array.dtype.name, repr(array.tolist())) for name, array in prediction.outputs.items()}
     return prediction.candidates, prediction.value, outputs
 
 
