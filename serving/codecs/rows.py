@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
 from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
-from serving.codecs.columns import FLOAT_MAX, columns_of, to_tensors, to_values, value_type
+from serving.codecs.columns import FLOAT_MAX, Table, columns_of, to_values, value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
 from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError
@@ -44,6 +44,8 @@ class RowsCodec(Codec[Tensors]):
     def __init__(self, stored: StoredModel, settings: ModelSettings) -> None:
         super().__init__(stored, settings)
         self.columns = columns_of(self.metadata)
+        self._is_raw = self.metadata.task == "raw"
+        self._table = Table(self.metadata, self.columns)
         self._answers = Answers(self.metadata)
         types = [value_type(column.dtype, allow_nan=self.metadata.allow_nan) for column in self.columns]
         self._row_type = _row_type(types)
@@ -71,13 +73,13 @@ class RowsCodec(Codec[Tensors]):
         if self._has_too_much(body):
             return None
         try:
-            if _are_records(body):
-                values = [msgspec.structs.astuple(row) for row in self._decode_records(body).data]
-            else:
-                values = self._decode_rows(body).data
+            return self._table(self._decode_rows(body).data)
+        except _DECODE_ERRORS:
+            pass
+        try:
+            return self._table([msgspec.structs.astuple(row) for row in self._decode_records(body).data])
         except _DECODE_ERRORS:
             return None
-        return to_tensors(values, self.metadata, self.columns)
 
     async def read(self, request: Request, *, label: bool = False) -> Tensors:  # noqa: ARG002
         require_json(request)
@@ -105,7 +107,7 @@ class RowsCodec(Codec[Tensors]):
             raise from_validation(error) from error
         if records:
             values = [[getattr(row, f"c{index}") for index in range(len(self.columns))] for row in values]
-        return to_tensors(values, self.metadata, self.columns)
+        return self._table(values)
 
     def _has_too_much(self, body: bytes) -> bool:
         """Whether a large body can only be wrong, told within milliseconds: neither sign stands anywhere else in it."""
@@ -155,7 +157,7 @@ class RowsCodec(Codec[Tensors]):
     # Answers
 
     def answer(self, outputs: Tensors, request: Tensors) -> bytes:  # noqa: ARG002
-        if self.metadata.task == "raw":
+        if self._is_raw:
             self.check_outputs(outputs, "data")
             return encode({"outputs": tensors_json(outputs)})
         return encode({"prediction": self._answers.predictions(outputs, "data")})
@@ -214,7 +216,7 @@ class RowsCodec(Codec[Tensors]):
             values = list(map(self._decode_row, texts))
         except _DECODE_ERRORS:
             values = [self._read_value(text, index, errors) for index, text in enumerate(texts)]
-        return to_tensors(values, self.metadata, self.columns), errors
+        return self._table(values), errors
 
     def _read_value(self, text: str, index: int, errors: list[str | None]) -> Any:
         try:
