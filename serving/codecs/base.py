@@ -12,7 +12,7 @@ class TwoTowers(TensorsCodec):
 ```
 
 Every way to a model uses the same methods, so that the same input gives the same prediction: the routes of the service,
-jobs (`dump` and `load`), rows of a database (`read_row` and `row_answer`) and the standard protocols (`offered`,
+jobs (`dump` and `load`), rows of a database (`read_row` and `row_answers`) and the standard protocols (`offered`,
 `from_offered` and `protocol_outputs`).
 """
 
@@ -45,13 +45,18 @@ class Files(Protocol):
         """The content of the file that the JSON of a row's values names; raises InvalidInputError."""
 
 
-class RowAnswer(NamedTuple):
-    """What is written beside a row of a database."""
+class RowAnswers(NamedTuple):
+    """What is written beside rows of a database: for each row an element of each list.
 
-    prediction: str
-    """JSON."""
-    label: str | None
-    """The most probable class; `None` where there are no classes."""
+    Lists and not an object for each row, which would take longer than all the rest of scoring a small row.
+    """
+
+    predictions: list[str | None]
+    """JSON; `None` where there is an error."""
+    labels: list[str | None]
+    """The most probable class; `None` where there are no classes, or an error."""
+    errors: list[str | None]
+    """Why the row has no prediction, in a sentence."""
 
 
 class Operation(NamedTuple):
@@ -185,7 +190,7 @@ class Codec(ABC, Generic[R]):
         return None
 
     @abstractmethod
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         """What is written beside each row of a batch; a row whose outputs are not finite fails alone."""
 
     # The standard protocols

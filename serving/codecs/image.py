@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows
-from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
+from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.image_decoding import (
     check_image,
     has_good_header,
@@ -167,7 +167,7 @@ class ImageCodec(Codec[ImageRequest]):
     def check_row(self, text: str) -> str | None:
         return check_image_row(text)
 
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         predictions: list[Any]
         if self.metadata.task == "classification":
             top_k = self._choose(None)

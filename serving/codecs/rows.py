@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
-from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
+from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.columns import FLOAT_MAX, columns_of, to_tensors, to_values, value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
@@ -204,6 +204,16 @@ class RowsCodec(Codec[Tensors]):
             raise InvalidInputError(error)
         return tensors
 
+    def check_row(self, text: str) -> str | None:
+        if type(self).read_row is not RowsCodec.read_row:  # a plug-in's own
+            return super().check_row(text)
+        errors: list[str | None] = [None]
+        try:
+            self._decode_row(text)
+        except _DECODE_ERRORS:
+            self._read_value(text, 0, errors)
+        return errors[0]
+
     def read_rows(self, texts: Sequence[str]) -> tuple[Tensors, list[str | None]]:
         """The rows in the JSON of many rows' values, and what is wrong with each; a wrong one is zeros."""
         errors: list[str | None] = [None] * len(texts)
@@ -223,7 +233,7 @@ class RowsCodec(Codec[Tensors]):
             errors[index] = f"values: a list of {len(self.columns)} {kind} is required: {error}"
             return ["" if column.dtype == STRING else 0 for column in self.columns]
 
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         allow_nan = self.metadata.allow_nan
         if self.metadata.task == "raw":
             return row_answers(outputs, tensor_rows(outputs, self.signature), [], allow_nan=allow_nan)

@@ -42,13 +42,13 @@ def prepare_models(settings: Settings) -> None:
     Raises:
         ModelError: nothing can be served from there; the message names the file and what is wrong with it.
     """
-    source = settings.models.source
+    source = settings.model_source.source
     if not source or are_announced():
         return
     directory = Path(mkdtemp(prefix="serving-models-"))
     atexit.register(_remove, directory, os.getpid())
-    names = {section.tag.partition(":")[0] for section in (settings.iris, settings.inception_v3) if section.enabled}
-    import_models(source, directory, names=names, max_bytes=settings.models.max_bytes)
+    names = {entry.tag.partition(":")[0] for entry in settings.served.values()}
+    import_models(source, directory, names=names, max_bytes=settings.model_source.max_bytes)
     announce(directory)
 
 
