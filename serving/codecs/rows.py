@@ -28,7 +28,7 @@ _LARGE_BYTES = 65_536
 fault, which of 16 MB of nothing but faults takes seconds, in a thread as well, since it keeps the lock."""
 _WIDE = 64
 """Columns from which a tuple type is too slow to build."""
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _are_records = re.compile(rb'"data"\s*:\s*\[\s*\{').search
 
 

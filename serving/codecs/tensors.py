@@ -23,7 +23,7 @@ from serving.core.validation import from_msgspec
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel
 
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class TensorsCodec(Codec[Tensors]):
