@@ -16,7 +16,6 @@ from serving.batch.database import Database, Kind
 from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
 from serving.batch.reading import Line
-from serving.batch.validation import check_values
 from serving.core.errors import ConfigurationError
 
 _BATCH_ROWS = 10_000
@@ -33,6 +32,7 @@ def load(
     lines: Iterable[Line],
     *,
     model: str,
+    check: Callable[[str, str], str | None],
     rejects: Path,
     advance: Callable[[int, int], object] = lambda _loaded, _rejected: None,
 ) -> Loaded:
@@ -42,7 +42,8 @@ def load(
     file of the rejected lines is made when there is one.
 
     Args:
-        model: of lines that name none.
+        model: of lines that name none; empty to reject such lines.
+        check: what is wrong with the values of a row, given as JSON, of a model.
         advance: is told how many lines were inserted and rejected since it was told before.
 
     Raises:
@@ -58,7 +59,7 @@ def load(
             bad = 0
             for line in batch:
                 name = line.model or model
-                error = line.error or check_values(name, line.values)
+                error = line.error or check(name, line.values)
                 if error is None:
                     good.append((name, line.values))
                     continue

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.codecs.base import RowAnswer, encode
+from serving.codecs.base import RowAnswers, encode
 from serving.core.errors import InvalidInputError
 from serving.core.ranking import most_probable, to_probabilities
 from serving.core.signature import Signature
@@ -78,23 +78,22 @@ def tensors_json(outputs: Tensors) -> dict[str, Any]:
     return {name: array.tolist() for name, array in outputs.items()}
 
 
-def row_answers(
-    outputs: Tensors, predictions: list[Any], labels: list[Any], *, allow_nan: bool
-) -> list[RowAnswer | InvalidInputError]:
+def row_answers(outputs: Tensors, predictions: list[Any], labels: list[Any], *, allow_nan: bool) -> RowAnswers:
     """For each row its prediction and label as they are written beside it; rows that are not finite fail alone.
 
     Args:
+        outputs: where numbers that are not finite are looked for.
+        predictions: one for each row, as JSON has them.
         labels: one for each row; empty where there are none.
     """
-    found: list[RowAnswer | InvalidInputError] = []
-    bad = set() if allow_nan else _not_finite(outputs)
-    for index, prediction in enumerate(predictions):
-        if index in bad:
-            found.append(InvalidInputError("the values are too large for this model"))
-            continue
-        label = labels[index] if labels else None
-        found.append(RowAnswer(encode(prediction).decode(), label if label is None else _text(label)))
-    return found
+    number = len(predictions)
+    texts: list[str | None] = [encode(prediction).decode() for prediction in predictions]
+    names: list[str | None] = [_text(label) for label in labels[:number]] if labels else [None] * number
+    errors: list[str | None] = [None] * number
+    for index in () if allow_nan else _not_finite(outputs):
+        texts[index] = names[index] = None
+        errors[index] = "the values are too large for this model"
+    return RowAnswers(texts, names, errors)
 
 
 def tensor_rows(outputs: Tensors, signature: Signature) -> list[dict[str, Any]]:

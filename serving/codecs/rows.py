@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
-from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
+from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.columns import FLOAT_MAX, Table, columns_of, to_values, value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
-from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError
+from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, ServingError
 from serving.core.tensors import DTYPES, STRING, Tensors, count, from_bytes, to_bytes
 from serving.core.validation import from_msgspec, from_validation
 from serving.settings.models import ModelSettings
@@ -28,7 +28,7 @@ _LARGE_BYTES = 65_536
 fault, which of 16 MB of nothing but faults takes seconds, in a thread as well, since it keeps the lock."""
 _WIDE = 64
 """Columns from which a tuple type is too slow to build."""
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _are_records = re.compile(rb'"data"\s*:\s*\[\s*\{').search
 
 
@@ -209,6 +209,15 @@ class RowsCodec(Codec[Tensors]):
                 raise InvalidInputError(fault, details=from_msgspec(error, prefix="values").details) from error
         return tensors
 
+    def check_row(self, text: str) -> ServingError | None:
+        if type(self).read_row is not RowsCodec.read_row:  # a plug-in's own
+            return super().check_row(text)
+        try:
+            (self._decode_record if _is_object(text) else self._decode_row)(text)
+        except _DECODE_ERRORS:
+            return super().check_row(text)
+        return None
+
     def read_rows(self, texts: Sequence[str]) -> tuple[Tensors, list[str | None]]:
         """The rows in the JSON of many rows' values, and what is wrong with each; a wrong one is zeros."""
         errors: list[str | None] = [None] * len(texts)
@@ -228,7 +237,7 @@ class RowsCodec(Codec[Tensors]):
             errors[index] = f"values: a list of {len(self.columns)} {kind} is required: {error}"
             return ["" if column.dtype == STRING else 0 for column in self.columns]
 
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         allow_nan = self.metadata.allow_nan
         if self.metadata.task == "raw":
             return row_answers(outputs, tensor_rows(outputs, self.signature), [], allow_nan=allow_nan)

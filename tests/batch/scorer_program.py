@@ -15,8 +15,9 @@ import traceback
 from dataclasses import asdict
 from typing import Any
 
-from serving.batch.database import Database
 from serving.batch.iris import IrisPredictor
+
+from serving.batch.database import Database
 from serving.batch.persistence import Persistent  # noqa: F401 - loads what a scorer needs
 from serving.batch.predictor import Predictor
 from serving.batch.scorer import Plan, Scorer

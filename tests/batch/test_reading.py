@@ -8,10 +8,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from serving.batch.validation import check_values
 
 from serving.batch import reading
 from serving.batch.reading import Line, format_of, read_lines
-from serving.batch.validation import check_values
 from serving.core.errors import ConfigurationError
 
 
