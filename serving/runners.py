@@ -15,7 +15,6 @@ from typing import Any
 import bentoml
 import numpy as np
 from bentoml.container import BentoMLContainer
-from numpy.typing import NDArray
 
 from serving.batching import MicroBatcher
 from serving.engines import ImageEngine, IrisEngine, open_inception_v3
@@ -32,6 +31,10 @@ from serving.tensor_http import Rows, Submit, TensorClient, TensorPlane
 logger = logging.getLogger("serving.runners")
 
 API_NAME = "model_serving"
+# BentoML reads the type of the elements from the annotation. It cannot read NDArray of numpy 2.5, an alias that is
+# resolved late, and then the service does not start.
+Floats = np.ndarray[Any, np.dtype[np.float32]]
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 _settings = get_settings()
 
 
@@ -73,12 +76,12 @@ class IrisRunner(_Runner):
         )
 
     @bentoml.api
-    async def predict(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    async def predict(self, features: Floats) -> Floats:
         """float32 `[N, 4]` to float32 `[N, 3]`, in an engine call of its own."""
         return await self.submit(features, alone=True)
 
     @bentoml.api
-    async def predict_batched(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+    async def predict_batched(self, features: Floats) -> Floats:
         """float32 `[N, 4]` to float32 `[N, 3]`, in one engine call with whatever waits."""
         return await self.submit(features)
 
@@ -120,12 +123,12 @@ class InceptionV3Runner(_Runner):
         )
 
     @bentoml.api
-    async def predict(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    async def predict(self, images: Pixels) -> Floats:
         """uint8 `[N, 299, 299, 3]` to float32 `[N, classes]`, in an engine call of its own."""
         return await self.submit(images, alone=True)
 
     @bentoml.api
-    async def predict_batched(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    async def predict_batched(self, images: Pixels) -> Floats:
         """uint8 `[N, 299, 299, 3]` to float32 `[N, classes]`, in one engine call with whatever waits."""
         return await self.submit(images)
 

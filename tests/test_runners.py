@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ from serving.models import open_model
 from tests.process_state import kept_metrics, kept_process
 
 pytestmark = pytest.mark.anyio
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +125,33 @@ def test_the_models_are_packed_into_the_bento() -> None:
 
     assert [str(model.tag) for model in IrisRunner.models] == ["iris:latest"]
     assert [str(model.tag) for model in InceptionV3Runner.models] == ["inception_v3:latest"]
+
+
+# What numpy 2.5 has, which runs on Python 3.12 and newer only, in the words of older ones.
+_NUMPY_2_5 = """
+import json
+from typing import Any, TypeVar
+import numpy as np
+import numpy.typing
+from typing_extensions import TypeAliasType
+Scalar = TypeVar("Scalar", bound=np.generic)
+numpy.typing.NDArray = TypeAliasType("NDArray", np.ndarray[Any, np.dtype[Scalar]], type_params=(Scalar,))
+from serving.runners import InceptionV3Runner, IrisRunner
+for service in (IrisRunner, InceptionV3Runner):
+    for api in service.apis.values():
+        (array,) = api.input_spec.model_json_schema()["properties"].values()
+        print(json.dumps([api.name, array["dtype"], api.output_spec.model_json_schema()["dtype"]]))
+"""
+
+
+def test_the_runners_can_be_made_where_ndarray_is_an_alias_that_is_resolved_late() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _NUMPY_2_5], cwd=ROOT, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [
+        ["predict", "float32", "float32"],
+        ["predict_batched", "float32", "float32"],
+        ["predict", "uint8", "float32"],
+        ["predict_batched", "uint8", "float32"],
+    ]
