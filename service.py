@@ -45,7 +45,13 @@ from serving.jobs.upkeep import Upkeep
 from serving.models import open_model
 from serving.process import ServerProcess
 from serving.runners import API_NAME, InceptionV3Runner, IrisRunner, connect
-from serving.server import LocalModel, import_models, restart_processes_in_containers, server_config
+from serving.server import (
+    LocalModel,
+    import_models,
+    require_http_port,
+    restart_processes_in_containers,
+    server_config,
+)
 from serving.tensor_http import Submit, TensorClient
 
 
@@ -138,6 +144,7 @@ class ModelServing(*ROUTES):
     def supervise() -> None:
         """Runs once, in the supervisor, before it starts any process."""
         restart_processes_in_containers()
+        require_http_port()
         import_models()
         if settings.grpc.enabled:
             reserve_port(settings.grpc)
