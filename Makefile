@@ -47,6 +47,21 @@ test: install  ## run all tests
 		--numprocesses "$$($(BIN)/python -c 'import os; print(min(1 + (os.cpu_count() or 1), 4))')"
 	$(BIN)/python -m pytest $(ALONE)
 
+# All tests run on one Python; on the others, what a start needs, and tests of what depends on versions of libraries.
+STARTS := tests/smoke tests/engines tests/grpc tests/test_runners.py tests/test_models.py tests/test_settings.py
+.PHONY: test-python test-pythons
+test-python: install  ## train, serve, predict and run some quick tests; for PYTHON=, with VENV= for an environment of its own
+	$(BIN)/python -m pytest --quiet --dist loadfile --numprocesses 2 $(STARTS)
+
+test-pythons: install  ## run test-python on every other supported Python that is found, each in .build/pythonVERSION
+	@here="$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; others=0; \
+	while read -r version program; do \
+		test "$$version" = "$$here" && continue; \
+		others=1; echo "Python $$version: $$program"; \
+		$(MAKE) --no-print-directory test-python PYTHON="$$program" VENV=".build/python$$version" </dev/null || exit; \
+	done < <(bash requirements/python.sh list); \
+	test "$$others" = 1 || echo "no supported Python other than $$here was found: nothing is tested on another"
+
 # The optional engine is tested where it is installed, in an environment of its own: the default one shows that
 # nothing needs it.
 OPENVINO := .build/openvino-venv
