@@ -1,0 +1,3 @@
+"""The port that HTTP listens on."""
+
+from __future__ import annotations
