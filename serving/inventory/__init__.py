@@ -1,4 +1,4 @@
-"""What exactly is running: system, CPU, Python, every library, engines, and each model with its hashes.
+"""What is running: system, CPU, Python, every library, engines, and each model with its hashes.
 
 A Bento has the inventory that was known when it was built beside its configuration, as `inventory.json`. Running code
 adds what only the machine knows.
@@ -16,16 +16,15 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, Field
 
 import serving
-from serving.settings import Settings, get_settings
-from serving.settings.models import InceptionV3Settings, IrisSettings
-from serving.store.models import StoredModel, TensorSpec, Verification, Weights, installed_version, open_model
+from serving.core.signature import TensorSpec
+from serving.settings import SOURCE, Settings, get_settings
+from serving.store.models import StoredModel, Verification, Weights, installed_version, open_model
 
 FILE = "inventory.json"
-SOURCE = Path(__file__).resolve().parent.parent.parent
-"""What `service.py` and `configuration.yaml` are in: the repository, or `src` of a Bento."""
 
 # What decides how fast, and with which rounding, a CPU multiplies; the whole list of flags would say less.
 _CPU_FEATURES = re.compile(r"^(sse4_[12]|avx\w*|fma|f16c|amx_\w+|neon|asimd\w*|bf16|i8mm|sve\w*)$")
@@ -59,13 +58,15 @@ class ModelInventory(BaseModel):
     tag: str
     created_at: str
     format: str
-    weights: Weights
+    kind: str = Field(description="of its requests: rows, image or tensors")
+    task: str = Field(description="classification, regression or raw")
+    weights: Weights | None = Field(None, description="where they come from, as far as that is known")
     files: dict[str, str] = Field(description="SHA-256 of each file of the model")
     classes: int
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     metrics: dict[str, float]
-    verification: Verification = Field(description="the exported graph against the original model")
+    verification: Verification | None = Field(None, description="the exported graph against the original model")
     versions: dict[str, str] = Field(description="Python and the libraries that made the model")
 
 
@@ -111,11 +112,7 @@ def take_models(settings: Settings) -> dict[str, ModelInventory]:
 
 def model_tags(settings: Settings) -> dict[str, str]:
     """Tags of the enabled models, by name."""
-    sections: dict[str, IrisSettings | InceptionV3Settings] = {
-        "iris": settings.iris,
-        "inception_v3": settings.inception_v3,
-    }
-    return {name: section.tag for name, section in sections.items() if section.enabled}
+    return {name: entry.tag for name, entry in settings.served.items()}
 
 
 def built_service(source: Path = SOURCE) -> Service:
@@ -133,6 +130,8 @@ def describe_model(model: StoredModel) -> ModelInventory:
         tag=model.tag,
         created_at=model.created_at,
         format=metadata.format,
+        kind=metadata.kind,
+        task=metadata.task,
         weights=metadata.weights,
         files=_hashes(model.path),
         classes=len(metadata.labels),
@@ -187,10 +186,5 @@ def _engines() -> dict[str, Engine]:
 
 
 def _libraries() -> dict[str, str]:
-    found = {canonical(item.metadata["Name"]): item.version for item in importlib.metadata.distributions()}
+    found = {str(canonicalize_name(item.metadata["Name"])): item.version for item in importlib.metadata.distributions()}
     return dict(sorted(found.items()))
-
-
-def canonical(name: str) -> str:
-    """A distribution's name as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

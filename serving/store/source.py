@@ -1,4 +1,4 @@
-"""Models that replace those of the store: files of `models.source`, imported once when a server starts.
+"""Models that replace those of the store: files of `model_source.source`, imported once when a server starts.
 
 So an image serves a newer model without being built anew. Whoever may write to the source chooses what is served; the
 checks here are against files that are broken, too large, or made to do harm when they are unpacked.
@@ -35,20 +35,20 @@ _S3 = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {
 
 
 def prepare_models(settings: Settings) -> None:
-    """Import the models of `models.source`, if there is one, for this process and those that it starts.
+    """Import the models of `model_source.source`, if there is one, for this process and those that it starts.
 
     Does nothing where the process was started by one that has done it.
 
     Raises:
         ModelError: nothing can be served from there; the message names the file and what is wrong with it.
     """
-    source = settings.models.source
+    source = settings.model_source.source
     if not source or are_announced():
         return
     directory = Path(mkdtemp(prefix="serving-models-"))
     atexit.register(_remove, directory, os.getpid())
-    names = {section.tag.partition(":")[0] for section in (settings.iris, settings.inception_v3) if section.enabled}
-    import_models(source, directory, names=names, max_bytes=settings.models.max_bytes)
+    names = {entry.tag.partition(":")[0] for entry in settings.served.values()}
+    import_models(source, directory, names=names, max_bytes=settings.model_source.max_bytes)
     announce(directory)
 
 
@@ -71,10 +71,10 @@ def import_models(source: str, directory: Path, *, names: Collection[str], max_b
             except ModelError as error:
                 raise ModelError(f"{file.rpartition('/')[2]}: {error}") from error
     except ModelError as error:
-        raise ModelError(f"models.source {source}: {error}") from error
+        raise ModelError(f"model_source.source {source}: {error}") from error
     # Each storage has exceptions of its own, and all of them end the start.
     except Exception as error:
-        raise ModelError(f"models.source {source}: {type(error).__name__}: {error}") from error
+        raise ModelError(f"model_source.source {source}: {type(error).__name__}: {error}") from error
 
 
 def _open(source: str) -> tuple[Any, str]:
@@ -124,7 +124,7 @@ def _fetch(opened: Any, target: Path, max_bytes: int) -> str:
         while piece := content.read(_CHUNK):
             copied += len(piece)
             if copied > max_bytes:
-                raise ModelError(f"larger than {max_bytes} bytes (models.max_bytes)")
+                raise ModelError(f"larger than {max_bytes} bytes (model_source.max_bytes)")
             digest.update(piece)
             output.write(piece)
     return digest.hexdigest()
