@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from serving.codecs.base import Codec
+from serving.codecs.columns import Column
 from serving.codecs.opening import open_codec
+from serving.codecs.rows import RowsCodec
 from serving.settings import Settings
 from serving.store.models import check_versions, open_model
 from serving.store.source import prepare_models
@@ -37,6 +39,18 @@ def open_row_codec(settings: Settings, name: str) -> Codec[Any]:
     stored = open_model(entry.tag)
     check_versions(stored, strict=settings.server.strict_versions)
     return open_codec(stored, entry)
+
+
+class Table(NamedTuple):
+    """What the rows of a model are, for files of columns.
+
+    Attributes:
+        columns: in the order of the model.
+        allow_nan: whether a missing number is a value.
+    """
+
+    columns: Sequence[Column]
+    allow_nan: bool
 
 
 class RowChecks:
@@ -71,12 +85,26 @@ class RowChecks:
                 self._codecs[model] = self._open_codec[model]()
             return self._codecs[model]
 
-    def check(self, model: str, text: str) -> str | None:
-        """What is wrong with the JSON of a row's values; `None` when `model` can read it. Opens no file of the row.
+    def table(self, model: str) -> Table | None:
+        """The columns of a model of rows; `None` for other kinds, and for models that are not served.
 
         Raises:
             ModelError: as `codec`.
         """
+        codec = self.codec(model)
+        return Table(codec.columns, codec.metadata.allow_nan) if isinstance(codec, RowsCodec) else None
+
+    def check(self, model: str, text: str) -> str | None:
+        """What is wrong with the JSON of a row's values; `None` when `model` can read it. Opens no file of the row.
+
+        Args:
+            model: its name; empty for a row that names none.
+
+        Raises:
+            ModelError: as `codec`.
+        """
+        if not model:
+            return f"the row names no model; served: {', '.join(self._open_codec) or 'none'}"
         codec = self.codec(model)
         if codec is None:
             return unknown_model(model, self._open_codec)

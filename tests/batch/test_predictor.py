@@ -72,7 +72,7 @@ BAD = [
     '"\ud800"',
     "{}",
     '{"sepal length (cm)": 1}',
-    "[" * 5000,
+    *("[1,2,3]", "[1,2,3,null]", '[1,2,3,"4"]', "[" * 5000),
 ]
 
 
@@ -250,11 +250,15 @@ def test_the_preprocessing_of_a_plugin_is_not_left_out(tmp_path: Path) -> None:
 def test_rows_are_judged_by_their_model(monkeypatch: pytest.MonkeyPatch) -> None:
     checks = RowChecks.of(Settings())
     assert checks.check("iris", "[1,2,3,4]") is None
-    assert checks.check("inception_v3", '{"image_path": "cat.jpg"}') is None
+    for good in ('{"image_path":"a.png"}', '{"image_url":"file:///a.png"}'):
+        assert checks.check("inception_v3", good) is None
+    assert "image_url" in (checks.check("inception_v3", '{"image_url":"http://host/a.png"}') or "")
+    assert "image_path" in (checks.check("inception_v3", '{"image_path":""}') or "")
     for text in BAD:
         assert (checks.check("iris", text) or "").startswith("values: a list of 4 finite numbers is required")
     assert checks.check("inception_v3", "[1,2,3,4]")
     assert checks.check("oracle", "[]") == "there is no model 'oracle'; served: iris, inception_v3"
+    assert checks.check("", "[1,2,3,4]") == "the row names no model; served: iris, inception_v3"
     monkeypatch.setenv("SERVING__MODELS__INCEPTION_V3__ENABLED", "false")
     assert RowChecks.of(Settings()).check("inception_v3", '{"image_path": "a"}') == unknown_model(
         "inception_v3", {"iris": None}
