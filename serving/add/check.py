@@ -76,9 +76,9 @@ def _answer(codec: Codec[Any], engine: Engine, request: Any) -> bytes:
     answer = codec.answer(outputs, request)
     if codec.has_labels:
         codec.label(outputs, request)
-    for row in codec.row_answers(outputs):
-        if isinstance(row, ServingError):
-            raise row
+    for error in codec.row_answers(outputs).errors:
+        if error is not None:
+            raise InvalidInputError(error)
     codec.operation()
     # As it goes from a runner to the API.
     from_bytes(to_bytes(codec.protocol_outputs(outputs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -30,7 +30,25 @@ class Column(NamedTuple):
     input: str
 
 
-def columns_of(metadata: ModelMetadata) -> list[Column]:
+class _Tensor(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int | None]: ...
+
+
+class Table(Protocol):
+    """What says which columns a model takes: its metadata, or what a client knows of them."""
+
+    @property
+    def inputs(self) -> Sequence[_Tensor]: ...
+    @property
+    def feature_names(self) -> Sequence[str]: ...
+
+
+def columns_of(metadata: Table) -> list[Column]:
     """The columns of a model of rows, in the order of its inputs.
 
     Names are `feature_names` where the model has one for each column, else the names of inputs, numbered where an

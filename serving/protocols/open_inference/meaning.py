@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 import serving
@@ -19,10 +20,13 @@ from serving.core.ranking import rank
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES, Tensors, strings
 from serving.core.validation import shortened
+from serving.http.description import interface
 from serving.metrics.inference import Sums
 from serving.model import Call, Model, Models
 from serving.protocols.open_inference.messages import (
+    INTERFACE,
     BatchStatistics,
+    ConfigParameter,
     ConfigTensor,
     Duration,
     InferInput,
@@ -205,6 +209,7 @@ class Meaning:
             self.model.limits.max_rows if self._has_rows else 0,
             [described(spec) for spec in self.inputs],
             [described(spec) for spec in self.outputs],
+            parameters={INTERFACE: ConfigParameter(msgspec.json.encode(interface(self.model)).decode())},
         )
 
     def statistics(self, sums: Sums) -> ModelStatistics:
