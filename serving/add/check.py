@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from serving.codecs.base import Codec
 from serving.codecs.opening import open_codec
 from serving.core.engine import Engine
-from serving.core.errors import ModelError, ServingError
+from serving.core.errors import InvalidInputError, ModelError, ServingError
 from serving.core.signature import TensorSpec
 from serving.core.tensors import Tensors, count, from_bytes, join, name_of_dtype, to_bytes
 from serving.placement import open_engine
