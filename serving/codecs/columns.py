@@ -82,7 +82,7 @@ def value_type(dtype: str, *, allow_nan: bool) -> Any:
     return Annotated[int, msgspec.Meta(ge=int(info.min), le=min(int(info.max), 2**63 - 1))]
 
 
-class Table:
+class TensorBuilder:
     """Makes the inputs of a graph from rows of values, one for each column and of its type; None becomes NaN."""
 
     def __init__(self, metadata: ModelMetadata, columns: Sequence[Column]) -> None:
@@ -118,7 +118,7 @@ def _array(values: Sequence[Sequence[Any]], dtype: str) -> NDArray[Any]:
 
 
 def to_values(tensors: Tensors, columns: Sequence[Column]) -> list[list[Any]]:
-    """The rows of values in tensors that a `Table` makes; NaN becomes None."""
+    """The rows of values in tensors that a `TensorBuilder` makes; NaN becomes None."""
     names = list(dict.fromkeys(column.input for column in columns))
     arrays = [tensors[name].reshape(len(tensors[name]), -1) for name in names]
     rows = [[value for array in arrays for value in array[row].tolist()] for row in range(len(arrays[0]))]

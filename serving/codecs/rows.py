@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
 from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
-from serving.codecs.columns import FLOAT_MAX, Table, columns_of, to_values, value_type
+from serving.codecs.columns import FLOAT_MAX, TensorBuilder, columns_of, to_values, value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
 from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, ServingError
@@ -45,7 +45,7 @@ class RowsCodec(Codec[Tensors]):
         super().__init__(stored, settings)
         self.columns = columns_of(self.metadata)
         self._is_raw = self.metadata.task == "raw"
-        self._table = Table(self.metadata, self.columns)
+        self._build = TensorBuilder(self.metadata, self.columns)
         self._answers = Answers(self.metadata)
         types = [value_type(column.dtype, allow_nan=self.metadata.allow_nan) for column in self.columns]
         self._row_type = _row_type(types)
@@ -73,11 +73,11 @@ class RowsCodec(Codec[Tensors]):
         if self._has_too_much(body):
             return None
         try:
-            return self._table(self._decode_rows(body).data)
+            return self._build(self._decode_rows(body).data)
         except _DECODE_ERRORS:
             pass
         try:
-            return self._table([msgspec.structs.astuple(row) for row in self._decode_records(body).data])
+            return self._build([msgspec.structs.astuple(row) for row in self._decode_records(body).data])
         except _DECODE_ERRORS:
             return None
 
@@ -107,7 +107,7 @@ class RowsCodec(Codec[Tensors]):
             raise from_validation(error) from error
         if records:
             values = [[getattr(row, f"c{index}") for index in range(len(self.columns))] for row in values]
-        return self._table(values)
+        return self._build(values)
 
     def _has_too_much(self, body: bytes) -> bool:
         """Whether a large body can only be wrong, told within milliseconds: neither sign stands anywhere else in it."""
@@ -225,7 +225,7 @@ class RowsCodec(Codec[Tensors]):
             values = list(map(self._decode_row, texts))
         except _DECODE_ERRORS:
             values = [self._read_value(text, index, errors) for index, text in enumerate(texts)]
-        return self._table(values), errors
+        return self._build(values), errors
 
     def _read_value(self, text: str, index: int, errors: list[str | None]) -> Any:
         try:
