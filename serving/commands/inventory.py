@@ -88,7 +88,7 @@ def _lines(taken: Inventory) -> Iterator[str]:
         yield f"{'engine':<10} {' '.join([name, engine.version, *engine.providers])}"
     for name, model in taken.models.items():
         weights = f", weights: {model.weights.origin}" if model.weights else ""
-        yield f"{'model':<10} {name}: {model.tag}, made {model.created_at}{weights}"
+        yield f"{'model':<10} {name}: {model.tag}, made {model.created_at}, {model.kind}, {model.task}{weights}"
         for file, digest in model.files.items():
             yield f"{'':<10} {file} {digest}"
     for library, version in taken.libraries.items():

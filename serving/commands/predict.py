@@ -40,8 +40,8 @@ _SHOWN_CLASSES = 5
 @click.option(
     "--file",
     type=click.File("rb"),
-    help="A file with rows or tensors as JSON, or, if its name ends in .csv, with rows below the names of their columns; "
-    "`-` is JSON from standard input.",
+    help="A file with rows or tensors as JSON, or, if its name ends in .csv, with rows below the names of their "
+    "columns; `-` is JSON from standard input.",
 )
 @click.option(
     "--protocol",
