@@ -15,7 +15,8 @@ from serving.core.signature import Signature
 from serving.core.tensors import Tensors, first_not_finite, rows
 from serving.store.models import ModelMetadata
 
-_LIKELY = 0.5
+LIKELY = 0.5
+"""Where several classes may be right, those of at least this probability are named."""
 
 
 class Answers:
@@ -69,7 +70,7 @@ class Answers:
         """Of a classification, the label of each row; where several may be right, the list of those that are likely."""
         if not self._metadata.multilabel:
             return list(self.most_probable(outputs))
-        likely = self.probabilities(outputs) >= _LIKELY
+        likely = self.probabilities(outputs) >= LIKELY
         return [[self._labels[index] for index in np.flatnonzero(row)] for row in likely]
 
 
