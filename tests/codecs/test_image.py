@@ -383,8 +383,8 @@ def test_five_classes_are_named_or_all_where_there_are_fewer(classes: int, named
     answered = json.loads(codec.answer({"p": probabilities}, request))["predictions"]
     assert [item["class_id"] for item in answered] == list(range(classes))[::-1][:named]
     assert codec.sample().top_k == named
-    row = codec.row_answers({"p": probabilities})[0]
-    assert len(json.loads(row.prediction)) == named
+    (text,) = codec.row_answers({"p": probabilities}).predictions
+    assert len(json.loads(text)) == named
 
 
 def test_more_classes_than_there_are_cannot_be_named() -> None:
@@ -421,7 +421,7 @@ def test_a_label_is_the_best_class() -> None:
     codec = classifier()
     outputs = {"p": np.array([[0.1, 0.2, 0.7]], np.float32)}
     assert codec.label(outputs, ImageRequest(PNG, 1)) == b'{"prediction":"c2"}'
-    assert codec.row_answers(outputs)[0].label == "c2"
+    assert codec.row_answers(outputs).labels == ["c2"]
 
 
 def test_outputs_that_are_not_finite_are_the_callers_own() -> None:
@@ -431,7 +431,7 @@ def test_outputs_that_are_not_finite_are_the_callers_own() -> None:
         with pytest.raises(InvalidInputError, match="the values are too large for this model"):
             answer(outputs, ImageRequest(PNG, 1))
     good = {"p": np.array([[0.1, 0.2, 0.7], [np.inf, 0, 0]], np.float32)}
-    assert [isinstance(each, InvalidInputError) for each in codec.row_answers(good)] == [False, True]
+    assert [error is not None for error in codec.row_answers(good).errors] == [False, True]
 
 
 def test_a_model_of_images_may_answer_numbers_or_tensors() -> None:
@@ -444,9 +444,9 @@ def test_a_model_of_images_may_answer_numbers_or_tensors() -> None:
     assert json.loads(raw.answer(outputs, None)) == {"outputs": {"mask": [1, 2], "z": 0.5}}
     for codec, values in ((one, {"y": np.float32([[1.5]])}), (raw, outputs)):
         assert not codec.has_labels
-        (row,) = codec.row_answers(values)
-        assert json.loads(row.prediction) == next(iter(json.loads(codec.answer(values, None)).values()))
-        assert row.label is None
+        answers = codec.row_answers(values)
+        assert json.loads(answers.predictions[0]) == next(iter(json.loads(codec.answer(values, None)).values()))
+        assert answers.labels == [None]
 
 
 # Jobs, rows of a database and the standard protocols
@@ -485,7 +485,7 @@ def test_a_row_of_a_database_names_a_file() -> None:
     assert files.asked == ['{"image_path": "a.png"}']
     assert classifier().check_row('{"image_path": "a.png"}') is None
     for row in ("[1]", "{}", '{"image_path": 1}', '{"image_url": "http://x/a.png"}', "{", '{"image": "x"}'):
-        assert classifier().check_row(row).field == "values"
+        assert classifier().check_row(row).message.startswith(("values: ", "image_url: "))
 
 
 def test_the_protocols_are_offered_files_and_pixels() -> None:

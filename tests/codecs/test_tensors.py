@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.codecs.base import RowAnswer
+from serving.codecs.base import RowAnswers
 from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError, UnsupportedMediaTypeError
 from serving.core.tensors import DTYPES, strings, to_bytes
 from tests.codecs.models import make_codec, read, same, spec
@@ -191,8 +191,8 @@ def test_tensors_without_rows_in_common_are_taken_whole() -> None:
     assert json.loads(codec.answer(outputs, tensors)) == {
         "outputs": {"output": [[0.5]], "stateN": [[[0.0] * 3], [[0.0] * 3]]}
     }
-    (row,) = codec.row_answers(outputs)
-    assert json.loads(row.prediction) == {"output": [[0.5]], "stateN": [[[0.0] * 3], [[0.0] * 3]]}
+    (text,) = codec.row_answers(outputs).predictions
+    assert json.loads(text) == {"output": [[0.5]], "stateN": [[[0.0] * 3], [[0.0] * 3]]}
     assert same(codec.read_row(json.dumps(inputs), None), tensors)
     assert same(codec.load(*codec.dump(tensors)), tensors)
 
@@ -277,24 +277,22 @@ def test_other_content_types_are_refused(kind: str) -> None:
 def test_outputs_are_answered_by_name() -> None:
     outputs = {"score": np.float32([[0.5], [1]]), "a/b.c": np.int64([1, 2])}
     assert towers().answer(outputs, None) == b'{"outputs":{"score":[[0.5],[1.0]],"a/b.c":[1,2]}}'
-    assert towers().row_answers(outputs) == [
-        RowAnswer('{"score":[0.5],"a/b.c":1}', None),
-        RowAnswer('{"score":[1.0],"a/b.c":2}', None),
-    ]
+    expected = ['{"score":[0.5],"a/b.c":1}', '{"score":[1.0],"a/b.c":2}']
+    assert towers().row_answers(outputs) == RowAnswers(expected, [None] * 2, [None] * 2)
 
 
 def test_outputs_that_are_not_finite_name_their_row() -> None:
     outputs = {"score": np.float32([[0.5], [np.nan]]), "a/b.c": np.int64([1, 2])}
     with pytest.raises(InvalidInputError, match=r"^inputs\[1\]: the values are too large for this model$"):
         towers().answer(outputs, None)
-    assert [isinstance(each, InvalidInputError) for each in towers().row_answers(outputs)] == [False, True]
+    assert [error is not None for error in towers().row_answers(outputs).errors] == [False, True]
 
 
 def test_a_scalar_that_is_not_finite_is_refused() -> None:
     codec = make_codec(kind="tensors", batching="none", inputs=[spec("x", "float32")], outputs=[spec("y", "float32")])
     with pytest.raises(InvalidInputError):
         codec.answer({"y": np.float32(np.inf)[()] * np.ones((), np.float32)}, None)
-    assert isinstance(codec.row_answers({"y": np.array(np.inf, np.float32)})[0], InvalidInputError)
+    assert codec.row_answers({"y": np.array(np.inf, np.float32)}).errors[0] is not None
     assert codec.answer({"y": np.array(1, np.float32)}, None) == b'{"outputs":{"y":1.0}}'
 
 
@@ -302,7 +300,7 @@ def test_a_classifier_of_tensors_names_classes() -> None:
     codec = towers(task="classification", scores="score", labels=["no", "yes"], activation="sigmoid")
     outputs = {"score": np.float32([[-2], [2]]), "a/b.c": np.int64([1, 2])}
     assert codec.label(outputs, None) == b'{"prediction":["no","yes"]}'
-    assert [row.label for row in codec.row_answers(outputs)] == ["no", "yes"]
+    assert codec.row_answers(outputs).labels == ["no", "yes"]
     assert codec.protocol_outputs(outputs)["label"].tolist() == ["no", "yes"]
     assert [each.name for each in codec.protocol_specs()] == ["score", "a/b.c", "label"]
 
@@ -338,8 +336,8 @@ def test_a_row_of_a_database_is_one_row_of_each_tensor() -> None:
         ('{"user": [1, "x"], "tags": []}', "values.user[1]"),
         ('{"user": [[1, 2]], "tags": ["a"]}', "values.user[0]"),
         ("[1, 2]", "values"),
-        ("", "values"),
-        ("\ud800", "values"),
+        ("", ""),
+        ("\ud800", ""),
         ("[" * 100_000, "values"),
         ('{"user": ' + "[" * 100_000, "values.user[0]"),
     ],
@@ -347,7 +345,9 @@ def test_a_row_of_a_database_is_one_row_of_each_tensor() -> None:
 def test_what_is_wrong_with_a_row_of_a_database_is_named(row: str, field: str) -> None:
     with pytest.raises(InvalidInputError, match=r"^values: an object of tensors is required: "):
         towers().read_row(row, None)
-    assert towers().check_row(row).field == field
+    fault = towers().check_row(row)
+    assert fault.message.startswith("values: ")
+    assert [each.field for each in fault.details] == ([] if field == "" else [field])
     assert towers().check_row('{"user": [1, 2], "tags": []}') is None
 
 
