@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 from serving.codecs.base import Codec
@@ -29,15 +30,21 @@ def load_plugin(path: str) -> type[Codec[Any]]:
     """The class that `module:Class` names.
 
     Raises:
-        ModelError: it cannot be imported, or it is no subclass of `Codec`.
+        ModelError: it cannot be imported, it is no subclass of `Codec`, or it lacks methods of one.
     """
     module_name, _, name = path.partition(":")
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"plugin {path} cannot be imported: {error}") from error
+    except Exception as error:  # the module is the operator's: it may raise anything
+        raise ModelError(f"plugin {path} cannot be imported: {' '.join(str(error).split())}") from error
     if not isinstance(found, type) or not issubclass(found, Codec):
         raise ModelError(f"plugin {path} is no subclass of serving.codecs.base.Codec")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ModelError(
+            f"plugin {path} lacks methods of a codec: {missing}; make it a subclass of RowsCodec, ImageCodec or "
+            "TensorsCodec"
+        )
     return found
 
 
