@@ -157,9 +157,9 @@ def _fix_shapes(trial: Trial, graph: Graph, directory: Path, given: Tensors | No
     """
     changed = False
     for each in trial.inputs:
-        if given is None and graph.has_no_shape(each.name):
+        if given is None and not each.has_shape:
             raise ModelError(f"the graph does not say the number of dimensions of {each.name}: give a --sample")
-        if given is not None and graph.has_no_shape(each.name) and given[each.name].ndim:
+        if given is not None and not each.has_shape and given[each.name].ndim:
             graph.declare_shape(each.name, [None] * given[each.name].ndim)
             changed = True
     if len(trial.inputs) == 1 and len(trial.inputs[0].shape) == 2 and trial.inputs[0].spec.shape[1] is None:
