@@ -81,7 +81,7 @@ def scenes() -> list[Scene]:
 
     settings = get_settings()
     quiet = {"SERVING__LOGGING__PREDICTIONS": "false"}
-    alone = {**quiet, "SERVING__INCEPTION_V3__ENABLED": "false"}
+    alone = {**quiet, "SERVING__MODELS__INCEPTION_V3__ENABLED": "false"}
     images = {**quiet, **image_settings(threads=2)}
     return [
         Scene(

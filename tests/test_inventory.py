@@ -183,7 +183,7 @@ def test_it_is_printed_for_people_and_for_programs(capsys: pytest.CaptureFixture
 def test_a_model_that_is_not_there_is_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("SERVING__IRIS__TAG", "iris:none")
+    monkeypatch.setenv("SERVING__MODELS__IRIS__TAG", "iris:none")
     get_settings.cache_clear()
     try:
         assert main(["inventory"]) == exits.FAILED

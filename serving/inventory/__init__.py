@@ -1,4 +1,4 @@
-"""What exactly is running: system, CPU, Python, every library, engines, and each model with its hashes.
+"""What is running: system, CPU, Python, every library, engines, and each model with its hashes.
 
 A Bento has the inventory that was known when it was built beside its configuration, as `inventory.json`. Running code
 adds what only the machine knows.
@@ -21,9 +21,8 @@ from pydantic import BaseModel, Field
 import serving
 from serving.core.signature import TensorSpec
 from serving.settings import SOURCE, Settings, get_settings
+from serving.settings.recorded import FILE
 from serving.store.models import StoredModel, Verification, Weights, installed_version, open_model
-
-FILE = "inventory.json"
 
 # What decides how fast, and with which rounding, a CPU multiplies; the whole list of flags would say less.
 _CPU_FEATURES = re.compile(r"^(sse4_[12]|avx\w*|fma|f16c|amx_\w+|neon|asimd\w*|bf16|i8mm|sve\w*)$")

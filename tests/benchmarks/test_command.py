@@ -127,12 +127,12 @@ def test_the_circumstances_name_what_was_measured_on(monkeypatch, tmp_path: Path
     site = tmp_path / "lib" / "python3.11" / "site-packages" / "orjson-9.8.7.dist-info"
     site.mkdir(parents=True)
     (site / "METADATA").write_text("Metadata-Version: 2.1\nName: orjson\nVersion: 9.8.7\n")
-    monkeypatch.setenv("SERVING__IRIS__THREADS", "2")
+    monkeypatch.setenv("SERVING__MODELS__IRIS__THREADS", "2")
     text = "\n".join(machine.describe("python -m benchmarks", "wrk", {"asgi": tmp_path}))
     for part in ("command: `python -m benchmarks`, commit ", " UTC", " cores", "CPython 3.", "wrk", "onnxruntime 1."):
         assert part in text
     assert "of the peers in `asgi`, where different: orjson 9.8.7" in text
-    assert "`SERVING__IRIS__THREADS=2`" in text
+    assert "`SERVING__MODELS__IRIS__THREADS=2`" in text
 
 
 def test_answers_about_images_are_checked():
