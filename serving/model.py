@@ -182,9 +182,20 @@ class Model:
             return 1
         name, first = next(iter(offered.items()))
         number = len(first) if first.ndim else 0
+        self.check_rows(name, number)
+        return number
+
+    def check_rows(self, name: str, number: int) -> None:
+        """Refuse a request with more rows than one may have, or with none.
+
+        Args:
+            name: what the caller calls its rows.
+
+        Raises:
+            InvalidInputError: says how many are allowed.
+        """
         if not 1 <= number <= self.limits.max_rows:
             raise InvalidInputError(f"{name}: 1 to {self.limits.max_rows} rows are allowed in a request, not {number}")
-        return number
 
     async def _decode(self, offered: Tensors, number: int) -> tuple[Tensors, str]:
         """`from_offered`; where that is slow, each row in a thread of its own."""

@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
-Rows = np.ndarray[Any, Any]
+from serving.core.tensors import Tensors, count
 
 
 class HeldEngine:
     """Predicts in a thread, one call at a time and only when `release` is called."""
 
-    def __init__(self, predict: Callable[[Rows], Rows]) -> None:
+    def __init__(self, predict: Callable[[Tensors], Tensors]) -> None:
         self._predict = predict
-        self._calls: list[Rows] = []
+        self._calls: list[Tensors] = []
         self._entered = threading.Semaphore(0)
         self._go = threading.Semaphore(0)
 
-    def __call__(self, rows: Rows) -> Rows:
-        self._calls.append(rows)
+    def __call__(self, tensors: Tensors) -> Tensors:
+        self._calls.append(tensors)
         self._entered.release()
         assert self._go.acquire(timeout=60)
-        return self._predict(rows)
+        return self._predict(tensors)
 
     def release(self, calls: int = 1) -> None:
         self._go.release(calls)
@@ -36,10 +33,11 @@ class HeldEngine:
 
     @property
     def calls(self) -> list[list[float]]:
-        """The first column of each call."""
-        return [rows[:, 0].tolist() for rows in self._calls]
+        """The first column of the first tensor of each call."""
+        first = (next(iter(tensors.values())) for tensors in self._calls)
+        return [array.reshape(len(array), -1)[:, 0].tolist() for array in first]
 
     @property
     def sizes(self) -> list[int]:
         """The rows of each call."""
-        return [len(rows) for rows in self._calls]
+        return [count(tensors) for tensors in self._calls]

@@ -153,8 +153,13 @@ class Api:
     async def _start_grpc(self) -> None:
         """The same models on a port of its own; the workers share it."""
         from serving.grpc.server import GrpcServer
+        from serving.protocols.services import grpc_services
 
-        self._grpc = GrpcServer(self._settings, models=self.models, metrics=self.metrics, ready=lambda: self.ready)
+        def ready() -> bool:
+            return self.ready
+
+        services = grpc_services(self.models, metrics=self.metrics, ready=ready)
+        self._grpc = GrpcServer(self._settings, services=services, metrics=self.metrics, ready=ready)
         self.process.drain.on_start.append(self._grpc.drain)
         await self._grpc.start(self.process.host)
 

@@ -11,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from serving.grpc.messages import POOL
+from serving.grpc.stream import until
 
 NAME: str = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"].full_name
 
@@ -32,19 +33,5 @@ class Reflection:
 
     async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         """One answer for each request of a stream."""
-        async for answer in self._library.ServerReflectionInfo(self._until_draining(request_iterator), context):
+        async for answer in self._library.ServerReflectionInfo(until(self._draining, request_iterator), context):
             yield answer
-
-    async def _until_draining(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        draining = asyncio.ensure_future(self._draining.wait())
-        try:
-            while True:
-                following = asyncio.ensure_future(anext(requests, None))
-                await asyncio.wait({following, draining}, return_when=asyncio.FIRST_COMPLETED)
-                request = following.result() if following.done() else None
-                if request is None:
-                    following.cancel()
-                    return
-                yield request
-        finally:
-            draining.cancel()

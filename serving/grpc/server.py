@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc
 
 from serving.core.errors import ConfigurationError
 from serving.grpc import health, reflection
-from serving.grpc.calls import Calls
-from serving.grpc.messages import INFERENCE, MODELS, PREDICTION
+from serving.grpc.calls import Calls, Service
 from serving.grpc.port import address
 from serving.metrics import Metrics
-from serving.protocols.open_inference.grpc import InferenceService
-from serving.protocols.served_models import ServedModels
-from serving.protocols.tfserving.grpc import ModelService, PredictionService
 from serving.settings import Settings
 from serving.settings.grpc import GrpcSettings
 
@@ -33,14 +29,15 @@ class GrpcServer:
     """All services on one port. Make and start it in a running loop.
 
     Args:
+        services: by their full names (`serving.protocols.services`).
         ready: whether this server answers predictions.
     """
 
     def __init__(
-        self, settings: Settings, *, models: ServedModels, metrics: Metrics, ready: Callable[[], bool]
+        self, settings: Settings, *, services: Mapping[str, Service], metrics: Metrics, ready: Callable[[], bool]
     ) -> None:
         self._settings = settings.grpc
-        self._drain_seconds = settings.serving.drain_seconds
+        self._drain_seconds = settings.server.drain_seconds
         self._draining = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
         self.port = 0
@@ -56,12 +53,13 @@ class GrpcServer:
         )
         calls = Calls(
             metrics,
-            timeout_seconds=settings.serving.request_timeout_seconds,
+            timeout_seconds=settings.server.request_timeout_seconds,
             log_predictions=settings.logging.predictions,
+            draining=self._draining,
             traced=settings.tracing.exporter != "none",
         )
-        self._server.add_generic_rpc_handlers(_services(calls, models, ready))
-        names = (INFERENCE, PREDICTION, MODELS)
+        self._server.add_generic_rpc_handlers(tuple(calls.service(name, service) for name, service in services.items()))
+        names = tuple(services)
         health_pb2_grpc.add_HealthServicer_to_server(
             health.Health(names, ready=ready, draining=self._draining), self._server
         )
@@ -98,36 +96,6 @@ class GrpcServer:
         self.drain()
         if self._stopping is not None:
             await self._stopping
-
-
-def _services(
-    calls: Calls, models: ServedModels, ready: Callable[[], bool]
-) -> tuple[grpc.GenericRpcHandler[bytes, bytes], ...]:
-    inference = InferenceService(models, ready=ready)
-    prediction, status = PredictionService(models), ModelService(models)
-    return (
-        calls.service(
-            INFERENCE,
-            {
-                "ModelInfer": inference.model_infer,
-                "ServerLive": inference.server_live,
-                "ServerReady": inference.server_ready,
-                "ModelReady": inference.model_ready,
-                "ServerMetadata": inference.server_metadata,
-                "ModelMetadata": inference.model_metadata,
-                "RepositoryIndex": inference.repository_index,
-            },
-        ),
-        calls.service(
-            PREDICTION,
-            {
-                "Predict": prediction.predict,
-                "Classify": prediction.classify,
-                "GetModelMetadata": prediction.metadata,
-            },
-        ),
-        calls.service(MODELS, {"GetModelStatus": status.status}),
-    )
 
 
 def _credentials(settings: GrpcSettings) -> Any:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 
 _PREFIX = "serving_inference"
 _FLUSH_SECONDS = 0.2
+
+
+@dataclass(slots=True)
+class BatchSums:
+    """Of the requests with one number of rows that were answered."""
+
+    count: int = 0
+    input_seconds: float = 0.0
+    infer_seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -30,6 +39,8 @@ class Sums:
     """Calls of the engine, or of the runner that batches them further."""
     last: float = 0.0
     """When the last request was answered, as seconds since 1970."""
+    batches: dict[int, BatchSums] = field(default_factory=dict)
+    """By the number of rows. A model takes only so many, so that there are only so many series."""
 
 
 _PARTS = ("success", "failure", "input", "infer")
@@ -55,6 +66,18 @@ class InferenceMetrics:
         self._executions = Counter(
             f"{_PREFIX}_executions", "Calls of the engine or runner for them.", ("model",), registry=registry
         )
+        self._batches = Counter(
+            f"{_PREFIX}_batches",
+            "Predictions answered, by their number of rows.",
+            ("model", "rows"),
+            registry=registry,
+        )
+        self._batch_seconds = Counter(
+            f"{_PREFIX}_batch_seconds",
+            "Time spent on them: decoding input and in the engine.",
+            ("model", "rows", "part"),
+            registry=registry,
+        )
         self._last = Gauge(
             f"{_PREFIX}_last_timestamp_seconds",
             "When the last of them was answered.",
@@ -72,6 +95,10 @@ class InferenceMetrics:
             self._seconds.labels(model, part).inc(seconds)
         self._rows.labels(model).inc(sums.rows)
         self._executions.labels(model).inc(sums.executions)
+        for rows, batch in sums.batches.items():
+            self._batches.labels(model, rows).inc(batch.count)
+            self._batch_seconds.labels(model, rows, "input").inc(batch.input_seconds)
+            self._batch_seconds.labels(model, rows, "infer").inc(batch.infer_seconds)
         last = self._last.labels(model)
         if sums.last:
             last.set(sums.last)
@@ -100,6 +127,10 @@ def _note(sums: Sums, name: str, labels: dict[str, str], value: float) -> None:
         sums.rows = int(value)
     elif name == "executions_total":
         sums.executions = int(value)
+    elif name == "batches_total":
+        sums.batches.setdefault(int(labels["rows"]), BatchSums()).count = int(value)
+    elif name == "batch_seconds_total":
+        setattr(sums.batches.setdefault(int(labels["rows"]), BatchSums()), f"{labels['part']}_seconds", value)
     elif name == "last_timestamp_seconds":
         sums.last = value
 
@@ -127,6 +158,12 @@ class Statistics:
         sums.success_seconds += seconds
         sums.infer_seconds += infer_seconds
         sums.input_seconds += input_seconds
+        batch = sums.batches.get(rows)
+        if batch is None:
+            batch = sums.batches[rows] = BatchSums()
+        batch.count += 1
+        batch.input_seconds += input_seconds
+        batch.infer_seconds += infer_seconds
         self._answered()
 
     def failed(self, *, seconds: float) -> None:

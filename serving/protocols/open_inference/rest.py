@@ -1,210 +1,221 @@
 """The Open Inference Protocol (KServe's V2) over HTTP, with the extensions that Triton's clients use.
 
-https://github.com/kserve/open-inference-protocol and, for `binary_tensor_data`, `classification`, `model_repository`
-and `statistics`, https://github.com/triton-inference-server/server/tree/main/docs/protocol.
+https://github.com/kserve/open-inference-protocol and, for `binary_tensor_data`, `classification`,
+`model_configuration`, `model_repository` and `statistics`,
+https://github.com/triton-inference-server/server/tree/main/docs/protocol.
 """
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import bentoml
-import msgspec
-from fastapi import FastAPI
-from starlette.requests import Request
-from starlette.responses import Response
-
-from serving.core.errors import MalformedRequestError
-from serving.http.deadline import deadline
-from serving.http.disconnect import while_connected
-from serving.http.mounted import make_mounted_app
-from serving.http.request import RequestRecord, current_request
-from serving.protocols.open_inference import documents
-from serving.protocols.open_inference.answer import InferAnswer, encode_answer
-from serving.protocols.open_inference.request import HEADER_LENGTH, header_length, read_request
-from serving.protocols.protocol_http import declare, json_response, model_parameter, served_models
-from serving.protocols.served_models import ServedModel
+from serving.http.exchange import Answer, Exchange, Handler
+from serving.http.routes import Route
+from serving.metrics import Metrics
+from serving.metrics.inference import Sums
+from serving.model import Models
+from serving.protocols.http import INFERENCE_ERRORS, answer_body, model_parameter, protocol_operation
+from serving.protocols.open_inference import meaning, schemas
+from serving.protocols.open_inference.json import (
+    encode,
+    header_length,
+    read_index_request,
+    read_request,
+    write_response,
+)
+from serving.protocols.open_inference.meaning import Meaning, Meanings
 
 _TAG = "open inference protocol"
-_INFER = (400, 404, 413, 429, 500, 503, 504)
-_encode = msgspec.json.encode
-_decode_index = msgspec.json.Decoder(msgspec.defstruct("index", [("ready", bool, False)])).decode
-_BINARY = {"schema": {"type": "string", "format": "binary", "description": "JSON, and binary data after it."}}
-_VERSION_PARAMETER = {
-    "name": "version",
-    "in": "path",
-    "required": True,
-    "description": "as the model's metadata has it, or the version of its tag",
-    "schema": {"type": "string"},
-}
-_LENGTH_PARAMETER = {
-    "name": "Inference-Header-Content-Length",
-    "in": "header",
-    "required": False,
-    "description": "Length of the JSON, when binary data follows it.",
-    "schema": {"type": "integer", "minimum": 1},
-}
+_LENGTH = b"inference-header-content-length"
+_BINARY = (b"content-type", b"application/octet-stream")
+_describe = partial(protocol_operation, tag=_TAG)
 
 
-async def infer(model: ServedModel, record: RequestRecord, body: bytes, length: bytes | str | None) -> InferAnswer:
-    """Answer an inference request; for whoever watches client and time limit himself.
+def routes(models: Models, *, ready: Callable[[], bool], metrics: Callable[[], Metrics]) -> list[Route]:
+    """The routes below `/v2`.
 
     Args:
-        length: value of the header `Inference-Header-Content-Length`.
-
-    Raises:
-        ServingError: it cannot be answered.
+        ready: whether this server answers predictions.
+        metrics: those of this process, called at each request for statistics.
     """
-    record.model = model.tag
-    request = read_request(body, header_length(length, body), model)
-    return encode_answer(request, await model.predict(request.values, record), model)
+    handlers = _Handlers(models, sums=lambda model: metrics().inference_sums(model), ready=ready)
+    return [*_server_routes(handlers), *_model_routes(handlers, model_parameter(models))]
 
 
-def answer_headers(answer: InferAnswer) -> dict[str, str]:
-    """Those that say how the body is to be read."""
-    if answer.json_length is None:
-        return {"content-type": "application/json"}
-    return {"content-type": "application/octet-stream", HEADER_LENGTH: str(answer.json_length)}
+class _Handlers:
+    def __init__(self, models: Models, *, sums: Callable[[str], Sums], ready: Callable[[], bool]) -> None:
+        self._meanings = Meanings(models, sums=sums)
+        self._ready = ready
+
+    def _find(self, exchange: Exchange) -> Meaning:
+        return self._meanings.find(exchange.parameters["model"], exchange.parameters.get("version", ""))
+
+    async def infer(self, exchange: Exchange) -> Answer:
+        found = self._find(exchange)
+
+        async def answer(body: bytes) -> Answer:
+            exchange.model = found.model.tag
+            request = read_request(body, header_length(exchange.header(_LENGTH), body))
+            content, json_length = write_response(await found.infer(request, exchange))
+            if json_length is None:
+                return Answer(content)
+            return Answer(content, headers=(_BINARY, (_LENGTH, b"%d" % json_length)))
+
+        return await answer_body(exchange, found.model, answer)
+
+    async def metadata(self, exchange: Exchange) -> Answer:
+        return Answer(encode(self._find(exchange).metadata()))
+
+    async def config(self, exchange: Exchange) -> Answer:
+        return Answer(encode(self._find(exchange).config()))
+
+    async def model_ready(self, exchange: Exchange) -> Answer:
+        model = self._find(exchange).model
+        if not model.ready:
+            return _not_ready(f"model {model.name} is not ready")
+        return Answer(encode({"name": model.name, "ready": True}))
+
+    async def statistics(self, exchange: Exchange) -> Answer:
+        return await self._statistics(self._find(exchange))
+
+    async def all_statistics(self, _exchange: Exchange) -> Answer:
+        return await self._statistics(*self._meanings)
+
+    async def _statistics(self, *meanings: Meaning) -> Answer:
+        return Answer(encode({"model_stats": await self._meanings.statistics(meanings)}))
+
+    async def index(self, exchange: Exchange) -> Answer:
+        only_ready = read_index_request(await exchange.body())
+        return Answer(encode(self._meanings.index(only_ready=only_ready)))
+
+    async def server(self, _exchange: Exchange) -> Answer:
+        return Answer(encode(meaning.server()))
+
+    async def live(self, _exchange: Exchange) -> Answer:
+        return Answer(encode({"live": True}))
+
+    async def ready(self, _exchange: Exchange) -> Answer:
+        if not self._ready():
+            return _not_ready("the server is starting or stopping, or a runner is away")
+        return Answer(encode({"ready": True}))
 
 
-def make_v2(*models: str) -> FastAPI:
-    """The routes of `models`, as an app to mount."""
-    app = make_mounted_app()
-    _add_inference(app, models)
-    _add_server(app)
-    _add_models(app, models)
-    return app
+def _not_ready(message: str) -> Answer:
+    """The protocol wants 4xx for a health question that is answered with no."""
+    return Answer(encode({"error": message}), 400)
 
 
-def _find(request: Request) -> ServedModel:
-    return served_models().find(request.path_params["model"], request.path_params.get("version", ""))
-
-
-def _json(document: Any) -> Response:
-    return json_response(_encode(document))
-
-
-def _paths(path: str, models: tuple[str, ...]) -> list[tuple[str, str, list[dict[str, Any]]]]:
-    """Path, suffix of the operation's name and parameters, without a version and with one."""
-    parameter = model_parameter(models)
+def _server_routes(handlers: _Handlers) -> list[Route]:
     return [
-        (f"/v2/models/{{model}}{path}", "", [parameter]),
-        (f"/v2/models/{{model}}/versions/{{version}}{path}", "_version", [parameter, _VERSION_PARAMETER]),
+        Route(
+            "GET",
+            "/v2",
+            handlers.server,
+            _describe(
+                "v2_server",
+                "Name, version and extensions of this server.",
+                answer=schemas.InferenceServer,
+                errors=(500,),
+            ),
+        ),
+        Route(
+            "GET",
+            "/v2/health/live",
+            handlers.live,
+            _describe("v2_live", "The process answers.", answer=schemas.InferenceLive, errors=(500,)),
+        ),
+        Route(
+            "GET",
+            "/v2/health/ready",
+            handlers.ready,
+            _describe(
+                "v2_server_ready", "Whether all models answer.", answer=schemas.InferenceReady, errors=(400, 500)
+            ),
+        ),
+        Route(
+            "GET",
+            "/v2/models/stats",
+            handlers.all_statistics,
+            _describe(
+                "v2_all_stats",
+                "How often and how fast each model was asked.",
+                answer=schemas.InferenceStatistics,
+                errors=(500,),
+            ),
+        ),
+        Route(
+            "POST",
+            "/v2/repository/index",
+            handlers.index,
+            _describe(
+                "v2_repository_index",
+                "The models, or with `ready` those that answer.",
+                answer={"type": "array", "items": schemas.InferenceIndexEntry},
+                errors=(400, 413, 500),
+                body={"application/json": {"type": "object", "properties": {"ready": {"type": "boolean"}}}},
+                body_required=False,
+            ),
+        ),
     ]
 
 
-def _add_inference(app: FastAPI, models: tuple[str, ...]) -> None:
-    async def answer(request: Request) -> Response:
-        record = current_request.get()
-        async with deadline():
-            model = _find(request)
-            body = await request.body()
-            async with while_connected(record.receive):
-                found = await infer(model, record, body, request.headers.get(HEADER_LENGTH))
-        return Response(found.body, headers=answer_headers(found))
-
-    for path, suffix, parameters in _paths("/infer", models):
-        declared = declare(
-            _TAG,
-            "Predict one tensor: rows, image files or pixels.",
-            _INFER,
-            parameters=[*parameters, _LENGTH_PARAMETER],
-            timed=True,
-            body={"application/json": {"schema": documents.REQUEST_SCHEMA}, "application/octet-stream": _BINARY},
+def _model_routes(handlers: _Handlers, model: dict[str, Any]) -> list[Route]:
+    """Those of a model, without a version and with one."""
+    found: list[Route] = []
+    for path, suffix, parameters in (
+        ("/v2/models/{model}", "", [model]),
+        ("/v2/models/{model}/versions/{version}", "_version", [model, schemas.VERSION_PARAMETER]),
+    ):
+        described: tuple[tuple[str, Handler, str, str, Any, tuple[int, ...]], ...] = (
+            ("", handlers.metadata, "model", "Versions, inputs and outputs of a model.", schemas.InferenceModel, ()),
+            (
+                "/ready",
+                handlers.model_ready,
+                "ready",
+                "Whether a model answers.",
+                schemas.InferenceModelReady,
+                (400,),
+            ),
+            (
+                "/config",
+                handlers.config,
+                "config",
+                "A model's configuration, as Triton has it.",
+                schemas.InferenceModelConfig,
+                (),
+            ),
+            (
+                "/stats",
+                handlers.statistics,
+                "stats",
+                "How often and how fast a model was asked.",
+                schemas.InferenceStatistics,
+                (),
+            ),
         )
-        declared["responses"][200] = {"content": {"application/octet-stream": _BINARY}, "description": "The outputs."}
-        app.post(path, name=f"v2_infer{suffix}", response_model=documents.InferenceResponse, **declared)(answer)
-
-
-def _add_models(app: FastAPI, models: tuple[str, ...]) -> None:
-    async def metadata(request: Request) -> Response:
-        return _json(documents.describe_model(_find(request)))
-
-    async def ready(request: Request) -> Response:
-        model = _find(request)
-        if not model.ready:
-            return not_ready(f"model {model.name} is not ready")
-        return _json({"name": model.name, "ready": True})
-
-    async def statistics(request: Request) -> Response:
-        return await _statistics(_find(request))
-
-    for path, suffix, parameters in _paths("", models):
-        declared = declare(_TAG, "Versions, inputs and outputs of a model.", (404, 500), parameters=parameters)
-        app.get(path, name=f"v2_model{suffix}", response_model=documents.InferenceModel, **declared)(metadata)
-    for path, suffix, parameters in _paths("/ready", models):
-        declared = declare(_TAG, "Whether a model answers.", (400, 404, 500), parameters=parameters)
-        app.get(path, name=f"v2_ready{suffix}", response_model=documents.InferenceModelReady, **declared)(ready)
-    for path, suffix, parameters in _paths("/stats", models):
-        declared = declare(_TAG, "How often and how fast a model was asked.", (404, 500), parameters=parameters)
-        app.get(path, name=f"v2_stats{suffix}", response_model=documents.InferenceStatistics, **declared)(statistics)
-
-
-async def _statistics(*models: ServedModel) -> Response:
-    for model in models:
-        model.statistics.flush()
-    metrics = bentoml.get_current_service().metrics
-    # In a thread, as the figures of the other processes are in files.
-    sums = [await asyncio.to_thread(metrics.inference_sums, model.name) for model in models]
-    described = [documents.describe_statistics(*each) for each in zip(models, sums, strict=True)]
-    return _json({"model_stats": described})
-
-
-def not_ready(message: str) -> Response:
-    """The protocol wants 4xx for a health question that is answered with no."""
-    return json_response(_encode({"error": message}), 400)
-
-
-def _add_server(app: FastAPI) -> None:
-    @app.get(
-        "/v2",
-        response_model=documents.InferenceServer,
-        **declare(_TAG, "Name, version and extensions of this server.", (500,)),
-    )
-    async def v2_server() -> Response:
-        return _json(documents.describe_server())
-
-    @app.get("/v2/health/live", response_model=documents.InferenceLive, **declare(_TAG, "The process answers.", (500,)))
-    async def v2_live() -> Response:
-        return _json({"live": True})
-
-    @app.get(
-        "/v2/health/ready",
-        response_model=documents.InferenceReady,
-        **declare(_TAG, "Whether all models answer.", (400, 500)),
-    )
-    async def v2_server_ready() -> Response:
-        if not bentoml.get_current_service().__is_ready__():
-            return not_ready("the server is starting or stopping, or a runner is away")
-        return _json({"ready": True})
-
-    # Before the routes of models, one of which would take `stats` for a model's name.
-    @app.get(
-        "/v2/models/stats",
-        response_model=documents.InferenceStatistics,
-        **declare(_TAG, "How often and how fast each model was asked.", (500,)),
-    )
-    async def v2_all_stats() -> Response:
-        return await _statistics(*served_models())
-
-    index_body = {"schema": {"type": "object", "properties": {"ready": {"type": "boolean"}}}}
-
-    @app.post(
-        "/v2/repository/index",
-        response_model=list[documents.InferenceIndexEntry],
-        **declare(
-            _TAG,
-            "The models, or with `ready` those that answer.",
-            (400, 413, 500),
-            body={"application/json": index_body},
-            body_required=False,
-        ),
-    )
-    async def v2_repository_index(request: Request) -> Response:
-        body = await request.body()
-        try:
-            only_ready = bool(body) and _decode_index(body).ready  # type: ignore[attr-defined]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedRequestError('the body has to be empty or such as {"ready": true}') from error
-        return _json([documents.index_entry(model) for model in served_models() if model.ready or not only_ready])
+        infer = _describe(
+            f"v2_infer{suffix}",
+            "Predict named tensors: rows, image files, pixels, or whatever the model takes.",
+            answer=schemas.InferenceResponse,
+            answer_types={"application/octet-stream": schemas.BINARY},
+            description="The outputs.",
+            errors=INFERENCE_ERRORS,
+            parameters=[*parameters, schemas.LENGTH_PARAMETER],
+            timed=True,
+            body={"application/json": schemas.REQUEST_SCHEMA, "application/octet-stream": schemas.BINARY["schema"]},
+        )
+        found.append(Route("POST", f"{path}/infer", handlers.infer, infer))
+        found.extend(
+            Route(
+                "GET",
+                f"{path}{end}",
+                handler,
+                _describe(
+                    f"v2_{name}{suffix}", summary, answer=answer, errors=(*errors, 404, 500), parameters=parameters
+                ),
+            )
+            for end, handler, name, summary, answer, errors in described
+        )
+    return found

@@ -1,216 +1,333 @@
-"""Requests of TensorFlow Serving's REST API, from JSON to what models take."""
+"""TensorFlow Serving's messages as JSON: https://www.tensorflow.org/tfx/serving/api_rest."""
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import math
+import re
+from collections.abc import Sequence
+from functools import cache, cached_property
+from typing import Any
 
 import msgspec
-import numpy as np
+from numpy.typing import NDArray
 
-from serving.core.errors import InvalidInputError, MalformedRequestError
-from serving.protocols.served_models import ServedModel, Signature, Values
-from serving.store.models import TensorSpec
+from serving.core.errors import InvalidInputError
+from serving.core.signature import TensorSpec
+from serving.core.tensors import DTYPES, Tensors
+from serving.model import Model
+from serving.protocols.tensors import (
+    JSON_ERRORS,
+    MOST_LISTED,
+    MOST_STRINGS,
+    check_shape,
+    element_type,
+    flatten,
+    from_lists,
+    from_texts,
+    json_error,
+    refuse_infinite,
+    without_mark,
+)
+from serving.protocols.tfserving.messages import (
+    ClassifyRequest,
+    ClassifyResponse,
+    ModelDescription,
+    PredictRequest,
+    PredictResponse,
+    Signature,
+)
 
+encode = msgspec.json.encode
 _LARGE_BYTES = 65_536
-_LARGEST_LIST = 4_096
-"""Commas or objects in a large request for strings; no request that is answered has so many."""
+_MOST_FEATURES = 16_384
 _B64 = "b64"
+_NULL = msgspec.Raw(b"null")
+_is_binary_value = re.compile(rb'\s*\[\s*\{\s*"b64"\s*:').match
+_has_objects = re.compile(rb"\s*\[\s*\{").match
+
+
+class _Binary(msgspec.Struct, forbid_unknown_fields=True):
+    """A string of any bytes."""
+
+    b64: str
 
 
 class _Predict(msgspec.Struct):
-    signature_name: str = ""
-    instances: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    inputs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    signature_name: str | None = None
+    instances: msgspec.Raw = _NULL
+    inputs: msgspec.Raw = _NULL
 
 
 class _Classify(msgspec.Struct):
     examples: list[dict[str, Any]]
-    signature_name: str = ""
-    context: dict[str, Any] = {}
-
-
-class PredictRequest(NamedTuple):
-    """`by_row`: the answer has `predictions`, else `outputs`."""
-
-    signature_name: str
-    data: bytes
-    by_row: bool
+    signature_name: str | None = None
+    context: dict[str, Any] | None = None
 
 
 _decode_predict = msgspec.json.Decoder(_Predict).decode
 _decode_classify = msgspec.json.Decoder(_Classify).decode
-_decode_any = msgspec.json.Decoder().decode
-_decode_rows = msgspec.json.Decoder(list[list[float]]).decode
-_decode_named_rows = msgspec.json.Decoder(list[dict[str, list[float]]]).decode
-_decode_columns = msgspec.json.Decoder(dict[str, list[list[float]]]).decode
 
 
-def read_predict(body: bytes) -> PredictRequest:
-    """The parts of a request to `:predict`.
+def read_predict(body: bytes) -> tuple[PredictRequest, bool]:
+    """A request to `:predict`, and whether it is in row format (`instances`).
 
     Raises:
         MalformedRequestError: not JSON.
         InvalidInputError: not an object with either `instances` or `inputs`.
     """
-    request = _judged(_decode_predict, body, "the request")
-    if isinstance(request.inputs, msgspec.Raw) and not isinstance(request.instances, msgspec.Raw):
-        return PredictRequest(request.signature_name, bytes(request.inputs), by_row=False)
-    if isinstance(request.instances, msgspec.Raw) and not isinstance(request.inputs, msgspec.Raw):
-        return PredictRequest(request.signature_name, bytes(request.instances), by_row=True)
-    raise InvalidInputError("either instances (rows) or inputs (columns) is required, and not both")
-
-
-def read_values(request: PredictRequest, signature: Signature, model: ServedModel) -> Values:
-    """Rows or image files, for the one input that a signature has.
-
-    Raises:
-        InvalidInputError: names what is wrong.
-    """
-    (spec,) = signature.inputs
-    key = "instances" if request.by_row else "inputs"
-    if spec.dtype == "bytes":
-        return _read_strings(request, spec, key)
-    _refuse_too_much(request.data, key, model.most_rows * (len(model.stored.metadata.feature_names) or 1))
-    start = request.data[1:64].lstrip()[:1]
-    if not request.by_row and request.data[:1] == b"{":
-        rows = _only(_judged(_decode_columns, request.data, key), spec, key)
-    elif request.by_row and start == b"{":
-        rows = [
-            _only(named, spec, f"{key}[{index}]")
-            for index, named in enumerate(_judged(_decode_named_rows, request.data, key))
-        ]
-    else:
-        rows = _judged(_decode_rows, request.data, key)
-    return _floats(rows, key)
-
-
-def _floats(rows: list[list[float]], key: str) -> Values:
-    if not rows:
-        raise InvalidInputError(f"{key}: at least one row is required")
     try:
-        with np.errstate(over="ignore"):  # becomes infinite, which the model refuses
-            return np.array(rows, np.float32)
-    except ValueError as error:
-        raise InvalidInputError(f"{key}: the rows are not equally long") from error
+        request = _decode_predict(without_mark(body))
+    except JSON_ERRORS as error:
+        raise json_error(error, "the request") from error
+    instances, inputs = bytes(request.instances), bytes(request.inputs)
+    if (instances == b"null") == (inputs == b"null"):
+        raise InvalidInputError("either instances (rows) or inputs (columns) is required, and not both")
+    name = request.signature_name or ""
+    if inputs == b"null":
+        return PredictRequest(name, JsonRows(instances)), True
+    return PredictRequest(name, JsonColumns(inputs)), False
 
 
-def _read_strings(request: PredictRequest, spec: TensorSpec, key: str) -> list[bytes]:
-    _refuse_too_much(request.data, key, _LARGEST_LIST)
-    given = _judged(_decode_any, request.data, key)
-    if isinstance(given, dict) and not request.by_row and _B64 not in given:
-        given = _only(given, spec, key)
-    if not isinstance(given, list):
-        raise InvalidInputError(f"{key}: a list is required")
-    values = []
-    for index, value in enumerate(given):
-        where = f"{key}[{index}]"
-        named = isinstance(value, dict) and request.by_row and _B64 not in value
-        values.append(_text(_only(value, spec, where) if named else value, where))
-    return values
+class JsonRows:
+    """`instances`: a list of values of the one input, or of objects with all inputs by name."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def read(self, signature: Signature) -> Tensors:
+        if not signature.has_rows:
+            raise InvalidInputError("instances: the tensors of this model have no rows in common; send inputs")
+        forms = _forms(signature)
+        forms.refuse_too_much(self.text, "instances")
+        named = _has_objects(self.text) and not (forms.has_text and _is_binary_value(self.text))
+        rows = _decoded(forms.named_rows if named else forms.plain_rows, self.text, "instances")
+        if not rows:
+            raise InvalidInputError("instances: at least one row is required")
+        if not named:
+            return {forms.first.name: forms.array(forms.first, rows)}
+        return {
+            spec.name: forms.array(spec, [getattr(row, f"t{index}") for row in rows])
+            for index, spec in enumerate(signature.inputs)
+        }
 
 
-def _text(value: Any, where: str) -> bytes:
-    """An element of a string tensor: text, or `{"b64": "…"}` for any bytes."""
-    if isinstance(value, str):
-        return _utf8(value, where)
-    if isinstance(value, dict) and list(value) == [_B64] and isinstance(value[_B64], str):
-        # With either alphabet, with or without padding.
-        text = _utf8(value[_B64], where).rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
-        try:
-            return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise InvalidInputError(f"{where}: b64 is not base64") from error
-    raise InvalidInputError(f'{where}: a string or {{"b64": "<base64>"}} is required')
+class JsonColumns:
+    """`inputs`: the values of the one input, or an object with those of all inputs by name."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: bytes) -> None:
+        self.text = text
+
+    def read(self, signature: Signature) -> Tensors:
+        forms = _forms(signature)
+        forms.refuse_too_much(self.text, "inputs")
+        if self.text[:1] != b"{":
+            return {forms.first.name: forms.array(forms.first, _decoded(forms.plain_columns, self.text, "inputs"))}
+        columns = _decoded(forms.named_columns, self.text, "inputs")
+        return {
+            spec.name: forms.array(spec, getattr(columns, f"t{index}")) for index, spec in enumerate(signature.inputs)
+        }
 
 
-def _utf8(text: str, where: str) -> bytes:
+class _Forms:
+    """What msgspec has to know of the inputs of a signature; decoders are made once."""
+
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
+        self.first = signature.inputs[0]
+        self.has_text = any(DTYPES[spec.dtype].is_text for spec in signature.inputs)
+        self._most = self._most_values()
+
+    def _most_values(self) -> int:
+        """Values of a right request: of text it is a bound, as text has such signs in it too."""
+        if self.has_text:
+            return MOST_STRINGS
+        rows = self._signature.max_rows if self._signature.has_rows else 1
+        values = 0
+        for spec in self._signature.inputs:
+            inner = spec.inner_shape if self._signature.has_rows else spec.shape
+            values += MOST_LISTED if None in inner else rows * (1 + math.prod(length or 0 for length in inner))
+        return min(values, MOST_LISTED)
+
+    def refuse_too_much(self, text: bytes, key: str) -> None:
+        """Before it is decoded: the time that a long list takes is not worth a bad request."""
+        if len(text) > _LARGE_BYTES and any(text.count(sign) > self._most + 16 for sign in (b",", b"[", b"{", b":")):
+            raise InvalidInputError(f"{key}: more values than any request may have")
+
+    @cached_property
+    def plain_rows(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(list[self._only(rows=True)])  # type: ignore[misc]
+
+    @cached_property
+    def plain_columns(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self._only(rows=False))
+
+    @cached_property
+    def named_rows(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(list[self._object(rows=True)])  # type: ignore[misc]
+
+    @cached_property
+    def named_columns(self) -> msgspec.json.Decoder[Any]:
+        return msgspec.json.Decoder(self._object(rows=False))
+
+    def _only(self, *, rows: bool) -> Any:
+        """The type of a value of the one input."""
+        if len(self._signature.inputs) > 1:
+            names = ", ".join(spec.name for spec in self._signature.inputs)
+            raise InvalidInputError(f"the inputs are {names}: objects with all of them are required")
+        return self._type(self.first, rows=rows)
+
+    def _object(self, *, rows: bool) -> Any:
+        """The type of an object with all inputs, whose names need not be ones that Python takes."""
+        return msgspec.defstruct(
+            "inputs",
+            [(f"t{index}", self._type(spec, rows=rows)) for index, spec in enumerate(self._signature.inputs)],
+            rename={f"t{index}": spec.name for index, spec in enumerate(self._signature.inputs)},
+            forbid_unknown_fields=True,
+        )
+
+    def _type(self, spec: TensorSpec, *, rows: bool) -> Any:
+        """Of the values of an input, in a row or in all rows."""
+        is_text = DTYPES[spec.dtype].is_text
+        found: Any = str | _Binary if is_text else element_type(spec.dtype, allow_nan=self._signature.allow_nan)
+        rank = len(spec.shape)
+        if self._is_column(spec):
+            found, rank = list[found] | found, 1
+        for _ in range(rank - rows):
+            found = list[found]
+        return found
+
+    def _is_column(self, spec: TensorSpec) -> bool:
+        """Whether there is one value in each row, which then may come without its list: `31` for `[31]`."""
+        return self._signature.has_rows and spec.inner_shape == [1]
+
+    def array(self, spec: TensorSpec, values: Any) -> NDArray[Any]:
+        """Decoded values of all rows as an array."""
+        rank = len(spec.shape)
+        if self._is_column(spec):
+            values = [value if isinstance(value, list) else [value] for value in values]
+        if DTYPES[spec.dtype].is_text:
+            texts, shape = flatten(spec, values, rank)
+            texts = [_from_base64(spec, text.b64) if isinstance(text, _Binary) else text for text in texts]
+            array = from_texts(spec, texts, shape)
+        else:
+            array = from_lists(spec, values, rank)
+            if self._signature.allow_nan:
+                refuse_infinite(spec, array)
+        return array.reshape(check_shape(spec, array.shape, has_rows=self._signature.has_rows))
+
+
+# A signature lives as long as its model.
+_forms = cache(_Forms)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, key: str) -> Any:
     try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidInputError(f"{where}: the text has half a surrogate pair") from error
+        return decoder.decode(text)
+    except JSON_ERRORS as error:
+        raise json_error(error, key) from error
 
 
-def read_classify(body: bytes) -> tuple[str, list[dict[str, Any]]]:
-    """Name of the signature, and the features of each example.
+def _from_base64(spec: TensorSpec, text: str) -> bytes:
+    """With either alphabet, with or without padding."""
+    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidInputError(f"{spec.name}: b64 is not base64") from error
+
+
+def read_classify(body: bytes) -> ClassifyRequest:
+    """A request to `:classify`. A feature may be a list or, when it is one value, the value itself.
 
     Raises:
         MalformedRequestError: not JSON.
-        InvalidInputError: there are no examples, or a feature of the context is in one of them too.
+        InvalidInputError: not such a request.
     """
-    _refuse_too_much(body, "the request", 4 * _LARGEST_LIST)
-    request = _judged(_decode_classify, body, "the request")
-    if not request.examples:
-        raise InvalidInputError("examples: at least one is required")
-    for index, example in enumerate(request.examples):
-        if not request.context.keys().isdisjoint(example):
-            raise InvalidInputError(f"examples[{index}]: a feature of the context is in the example too")
-    return request.signature_name, [request.context | example for example in request.examples]
-
-
-def example_values(examples: list[dict[str, Any]], model: ServedModel) -> Values:
-    """What the model takes, from examples with its input as one feature, or each of its columns as a feature.
-
-    Raises:
-        InvalidInputError: a feature is missing, unknown, or not of the model's type and length.
-    """
-    spec, columns = model.inputs[0], model.stored.metadata.feature_names
-    if len(examples) > model.most_rows:
-        raise InvalidInputError(f"examples: {len(examples)} are more than {model.most_rows}")
-    rows: list[Any] = []
-    for index, example in enumerate(examples):
-        where = f"examples[{index}]"
-        unknown = next((name for name in example if name != spec.name and name not in columns), None)
-        if unknown is not None:
-            raise InvalidInputError(f"{where}: unknown feature; there is {', '.join([spec.name, *columns])}")
-        if spec.dtype == "bytes":
-            (value,) = _feature(example, spec.name, 1, where)
-            rows.append(_text(value, where))
-        elif spec.name in example:
-            rows.append(_numbers(_feature(example, spec.name, len(columns), where), where))
-        else:
-            rows.append(_numbers([each for name in columns for each in _feature(example, name, 1, where)], where))
-    return rows if spec.dtype == "bytes" else _floats(rows, "examples")
-
-
-def _feature(example: Mapping[str, Any], name: str, count: int, where: str) -> list[Any]:
-    """The values of a feature, which may be a list or, when it is one, the value itself."""
-    if name not in example:
-        raise InvalidInputError(f"{where}: the feature {name} is missing")
-    values = example[name] if isinstance(example[name], list) else [example[name]]
-    if len(values) != count:
-        raise InvalidInputError(f"{where}: the feature {name} has {len(values)} values, not {count}")
-    return values
-
-
-def _numbers(values: list[Any], where: str) -> list[float]:
+    if len(body) > _LARGE_BYTES and any(body.count(sign) > _MOST_FEATURES for sign in (b",", b"[", b"{", b":")):
+        raise InvalidInputError("the request has more features than any request may have")
     try:
-        return msgspec.convert(values, list[float])
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(f"{where}: numbers are required") from error
+        request = _decode_classify(without_mark(body))
+    except JSON_ERRORS as error:
+        raise json_error(error, "the request") from error
+    return ClassifyRequest(
+        request.signature_name or "",
+        [_features(example) for example in request.examples],
+        _features(request.context or {}),
+    )
 
 
-def _only(named: dict[str, Any], spec: TensorSpec, where: str) -> Any:
-    """The value of an object that has the signature's input and nothing else."""
-    if list(named) != [spec.name]:
-        raise InvalidInputError(f"{where}: an object with the input {spec.name} and no other is required")
-    return named[spec.name]
+def _features(example: dict[str, Any]) -> dict[str, list[Any]]:
+    return {
+        name: [_feature(name, each) for each in (value if isinstance(value, list) else [value])]
+        for name, value in example.items()
+    }
 
 
-def _judged(decode: Any, text: bytes, what: str) -> Any:
-    try:
-        return decode(text)
-    except msgspec.ValidationError as error:
-        raise InvalidInputError(f"{what}: {error}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise MalformedRequestError(f"{what} is not valid JSON: {error}") from error
-    except RecursionError as error:
-        raise MalformedRequestError(f"{what} is nested too deeply") from error
+def _feature(name: str, value: Any) -> Any:
+    if isinstance(value, dict) and list(value) == [_B64] and isinstance(value[_B64], str):
+        return _from_base64(TensorSpec(name=name[:64], dtype="bytes", shape=[]), value[_B64])
+    return value
 
 
-def _refuse_too_much(data: bytes, what: str, most: int) -> None:
-    """Before it is decoded: the time that a long list takes is not worth a bad request."""
-    if len(data) > _LARGE_BYTES and any(data.count(sign) > most + 16 for sign in (b",", b"[", b"{", b":")):
-        raise InvalidInputError(f"{what}: more values than any request may have")
+def write_predict(response: PredictResponse, *, by_row: bool) -> bytes:
+    """`predictions`, one for each row, or `outputs`; those of a single output are not named."""
+    outputs = [array.tolist() for array in response.outputs.values()]
+    if len(outputs) == 1:
+        return encode({"predictions" if by_row else "outputs": outputs[0]})
+    names = list(response.outputs)
+    if not by_row:
+        return encode({"outputs": dict(zip(names, outputs, strict=True))})
+    return encode({"predictions": [dict(zip(names, row, strict=True)) for row in zip(*outputs, strict=True)]})
+
+
+def write_classify(response: ClassifyResponse) -> bytes:
+    return encode({"results": [list(zip(response.labels, row, strict=True)) for row in response.scores]})
+
+
+def write_status(model: Model) -> bytes:
+    """`GetModelStatusResponse`, and what KServe has in its place. A model whose runner is away is loading."""
+    status = {
+        "version": str(model.version),
+        "state": "AVAILABLE" if model.ready else "LOADING",
+        "status": {"error_code": "OK", "error_message": ""},
+    }
+    return encode({"model_version_status": [status], "name": model.name, "ready": model.ready})
+
+
+def write_metadata(model: ModelDescription) -> bytes:
+    """`GetModelMetadataResponse`."""
+    signatures = {name: _describe(name, signature) for name, signature in model.signatures.items()}
+    return encode(
+        {
+            "model_spec": {"name": model.name, "signature_name": "", "version": str(model.version)},
+            "metadata": {"signature_def": {"signature_def": signatures}},
+        }
+    )
+
+
+def _describe(name: str, signature: Signature) -> dict[str, Any]:
+    def tensors(specs: Sequence[TensorSpec]) -> dict[str, Any]:
+        return {
+            spec.name: {
+                "dtype": DTYPES[spec.dtype].tensorflow,
+                "tensor_shape": {
+                    "dim": [{"size": str(-1 if length is None else length), "name": ""} for length in spec.shape],
+                    "unknown_rank": False,
+                },
+                "name": f"{name}_{spec.name}:0",
+            }
+            for spec in specs
+        }
+
+    return {
+        "inputs": tensors(signature.inputs),
+        "outputs": tensors(signature.outputs),
+        "method_name": signature.method,
+        "defaults": {},
+    }

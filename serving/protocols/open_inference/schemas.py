@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says of the server and of models, and its schemas for `/docs.json`."""
+"""The Open Inference Protocol in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -6,17 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-import serving
-from serving.metrics.inference import Sums
-from serving.protocols.open_inference.request import DATATYPES
-from serving.protocols.served_models import ServedModel
-from serving.store.models import TensorSpec
-
-EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
-NAME = "model_serving"
-PLATFORM = "onnx_onnxv1"
-"""What the protocol calls a model in ONNX."""
-_DATATYPES = list(DATATYPES.values())
+from serving.core.tensors import DTYPES
 
 
 class _Extensible(BaseModel):
@@ -35,18 +25,35 @@ class InferenceServer(BaseModel):
 
 class InferenceTensorMetadata(BaseModel):
     name: str
-    datatype: str = Field(description="`FP32`, `UINT8` or `BYTES`")
+    datatype: str = Field(description="`FP32`, `INT64`, `BYTES` and so on")
     shape: list[int] = Field(description="-1 is a dimension of any length")
 
 
 class InferenceModel(BaseModel):
-    """A model. Of several inputs a request has exactly one."""
+    """A model. All inputs are required."""
 
     name: str
     versions: list[str]
     platform: str
     inputs: list[InferenceTensorMetadata]
     outputs: list[InferenceTensorMetadata]
+
+
+class InferenceConfigTensor(BaseModel):
+    name: str
+    data_type: str = Field(description="`TYPE_FP32`, `TYPE_INT64`, `TYPE_STRING` and so on")
+    dims: list[int] = Field(description="without the dimension of the batch; -1 is a dimension of any length")
+
+
+class InferenceModelConfig(_Extensible):
+    """A model's configuration in Triton's form."""
+
+    name: str
+    platform: str
+    backend: str
+    max_batch_size: int = Field(description="most rows in a request; 0 where requests have no rows")
+    input: list[InferenceConfigTensor]
+    output: list[InferenceConfigTensor]
 
 
 class InferenceLive(BaseModel):
@@ -91,6 +98,7 @@ class InferenceStatistics(BaseModel):
     model_stats: list[dict[str, Any]]
 
 
+_DATATYPES = list(dict.fromkeys(dtype.open_inference for dtype in DTYPES.values()))
 _PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
 REQUEST_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -101,13 +109,13 @@ REQUEST_SCHEMA: dict[str, Any] = {
         "inputs": {
             "type": "array",
             "minItems": 1,
-            "maxItems": 1,
+            "description": "all inputs of the model's metadata, or of one of its alternatives",
             "items": {
                 "type": "object",
                 "required": ["name", "shape", "datatype"],
                 "properties": {
                     "name": {"type": "string"},
-                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}},
+                    "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
                     "datatype": {"type": "string", "enum": _DATATYPES},
                     "parameters": {**_PARAMETERS, "description": "`binary_data_size`, instead of `data`"},
                     "data": {"type": "array", "description": "row-major, flat or nested as the shape"},
@@ -128,57 +136,18 @@ REQUEST_SCHEMA: dict[str, Any] = {
         },
     },
 }
-
-
-def describe_server() -> dict[str, Any]:
-    return {"name": NAME, "version": serving.__version__, "extensions": EXTENSIONS}
-
-
-def describe_model(model: ServedModel) -> dict[str, Any]:
-    return {
-        "name": model.name,
-        "versions": [str(model.version)],
-        "platform": PLATFORM,
-        "inputs": [_describe_tensor(spec) for spec in model.inputs],
-        "outputs": [_describe_tensor(spec) for spec in model.outputs],
-    }
-
-
-def _describe_tensor(spec: TensorSpec) -> dict[str, Any]:
-    shape = [-1 if length is None else length for length in spec.shape]
-    return {"name": spec.name, "datatype": DATATYPES[spec.dtype], "shape": shape}
-
-
-def index_entry(model: ServedModel) -> dict[str, Any]:
-    """One of the repository index."""
-    state, reason = ("READY", "") if model.ready else ("UNAVAILABLE", "its runner is away, or the server is stopping")
-    return {"name": model.name, "version": str(model.version), "state": state, "reason": reason}
-
-
-def describe_statistics(model: ServedModel, sums: Sums) -> dict[str, Any]:
-    """One model's; durations in nanoseconds.
-
-    The wait in a runner's queue is part of `compute_infer`. Nothing is cached, and encoding is not measured.
-    """
-
-    def duration(count: int = 0, seconds: float = 0.0) -> dict[str, int]:
-        return {"count": count, "ns": int(seconds * 1e9)}
-
-    return {
-        "name": model.name,
-        "version": str(model.version),
-        "last_inference": int(sums.last * 1e3),
-        "inference_count": sums.rows,
-        "execution_count": sums.executions,
-        "inference_stats": {
-            "success": duration(sums.successes, sums.success_seconds),
-            "fail": duration(sums.failures, sums.failure_seconds),
-            "queue": duration(),
-            "compute_input": duration(sums.successes, sums.input_seconds),
-            "compute_infer": duration(sums.successes, sums.infer_seconds),
-            "compute_output": duration(),
-            "cache_hit": duration(),
-            "cache_miss": duration(),
-        },
-        "batch_stats": [],
-    }
+BINARY = {"schema": {"type": "string", "format": "binary", "description": "JSON, and binary data after it."}}
+VERSION_PARAMETER = {
+    "name": "version",
+    "in": "path",
+    "required": True,
+    "description": "as the model's metadata has it, the version of its tag or a label of it; 0 and -1 are the latest",
+    "schema": {"type": "string"},
+}
+LENGTH_PARAMETER = {
+    "name": "Inference-Header-Content-Length",
+    "in": "header",
+    "required": False,
+    "description": "Length of the JSON, when binary data follows it.",
+    "schema": {"type": "integer", "minimum": 1},
+}
