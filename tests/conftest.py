@@ -30,8 +30,6 @@ os.environ["SERVING__JOBS__URL"] = f"sqlite:///{_jobs.name}/jobs.db"
 os.environ["SERVING__JOBS__EMBEDDED_WORKER"] = "false"
 # One machine has port 8500 only once.
 os.environ["SERVING__GRPC__ENABLED"] = "false"
-# TODO until the protocols are there again: this line goes.
-os.environ |= {"SERVING__PROTOCOLS__V2": "false", "SERVING__PROTOCOLS__TFSERVING": "false"}
 
 
 def pytest_unconfigure() -> None:

@@ -49,6 +49,16 @@ def is_variable(name: str) -> bool:
     )
 
 
+def mentioned(text: str) -> set[str]:
+    """What a document calls by the name of a section and more, in backticks, with or without a value behind it."""
+    sections = "|".join(Settings.model_fields)
+    return set(re.findall(rf"`((?:{sections})(?:\.(?:[a-z0-9_]+|{NAME}))+)(?=[`:])", text))
+
+
+def mentioned_variables(text: str) -> set[str]:
+    return set(re.findall(rf"\b{ENV_PREFIX}[A-Z0-9_]*[A-Z0-9]", text))
+
+
 def _values() -> Iterator[str]:
     return (re.escape(key).replace(NAME, "(?:<name>|[a-z][a-z0-9_]*)") for key in keys())
 
