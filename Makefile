@@ -1,7 +1,11 @@
-# Two commands do everything: `make serve` and `make test`. Nothing but Python 3.11+, make and git is needed.
+# Two commands do everything: `make serve` and `make test`. Nothing but Python 3.11 to 3.13, make and git is needed.
 SHELL := /bin/bash
-PYTHON ?= python3
+# Empty: python3, or python3.11 to python3.13 if that is another version. What is named here is used.
+PYTHON ?=
 VENV ?= .venv
+ifneq ($(words $(VENV)),1)
+$(error VENV is '$(VENV)', and make takes only a path without spaces there; a relative one will do)
+endif
 PORT ?= 3000
 BIN := $(VENV)/bin
 # Nobody's deployment reports home because it followed this README.
@@ -13,9 +17,13 @@ export BENTOML_DO_NOT_TRACK ?= True
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(VENV)/.installed: requirements/dev.lock requirements/uv.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
-	$(PYTHON) -m venv $(VENV)
+# Looked at each time, and made anew when its Python is gone, is not supported, or is not the one that PYTHON names.
+.PHONY: look
+.PRECIOUS: $(VENV)/pyvenv.cfg
+$(VENV)/pyvenv.cfg: look
+	@bash requirements/python.sh venv '$(VENV)' '$(PYTHON)'
+
+$(VENV)/.installed: $(VENV)/pyvenv.cfg requirements/dev.lock requirements/uv.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.lock
 	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.lock
 	@# the 'serving' command; what it is built with is in the lock already
@@ -28,7 +36,7 @@ models: install  ## train or export the models that are not in the store yet
 	@$(BIN)/python -m train
 
 serve: models  ## train what is missing and serve on PORT (3000)
-	$(BIN)/bentoml serve service:svc --port $(PORT)
+	$(BIN)/python -m bentoml serve service:svc --port $(PORT)
 
 # Ray gives up when a dozen processes of its own have not started within seconds: nothing else runs beside it.
 ALONE := tests/batch/test_files_ray.py
@@ -39,11 +47,26 @@ test: install  ## run all tests
 		--numprocesses "$$($(BIN)/python -c 'import os; print(min(1 + (os.cpu_count() or 1), 4))')"
 	$(BIN)/python -m pytest $(ALONE)
 
+# All tests run on one Python; on the others, what a start needs, and tests of what depends on versions of libraries.
+STARTS := tests/smoke tests/engines tests/grpc tests/test_runners.py tests/test_models.py tests/test_settings.py
+.PHONY: test-python test-pythons
+test-python: install  ## train, serve, predict and run some quick tests; for PYTHON=, with VENV= for an environment of its own
+	$(BIN)/python -m pytest --quiet --dist loadfile --numprocesses 2 $(STARTS)
+
+test-pythons: install  ## run test-python on every other supported Python that is found, each in .build/pythonVERSION
+	@here="$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"; others=0; \
+	while read -r version program; do \
+		test "$$version" = "$$here" && continue; \
+		others=1; echo "Python $$version: $$program"; \
+		$(MAKE) --no-print-directory test-python PYTHON="$$program" VENV=".build/python$$version" </dev/null || exit; \
+	done < <(bash requirements/python.sh list); \
+	test "$$others" = 1 || echo "no supported Python other than $$here was found: nothing is tested on another"
+
 # The optional engine is tested where it is installed, in an environment of its own: the default one shows that
 # nothing needs it.
 OPENVINO := .build/openvino-venv
-$(OPENVINO)/.installed: requirements/dev.lock requirements/openvino.lock | $(VENV)/.installed
-	$(PYTHON) -m venv --clear $(OPENVINO)
+$(OPENVINO)/.installed: $(VENV)/pyvenv.cfg requirements/dev.lock requirements/openvino.lock | $(VENV)/.installed
+	$(BIN)/python -m venv --clear $(OPENVINO)
 	VIRTUAL_ENV=$(OPENVINO) $(BIN)/uv pip sync --quiet --require-hashes requirements/dev.lock requirements/openvino.lock
 	touch $@
 
@@ -93,8 +116,8 @@ protos: install  ## compile the definitions of the gRPC protocols
 COMPILE_COMMAND = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--override requirements/overrides.txt
 COMPILE = $(COMPILE_COMMAND) --custom-compile-command 'make lock'
-lock:  ## resolve the dependencies anew into requirements/
-	@test -x $(BIN)/uv || ($(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv)
+lock: $(VENV)/pyvenv.cfg  ## resolve the dependencies anew into requirements/
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	$(COMPILE) pyproject.toml --extra train --extra files --extra s3 --extra gcs --extra ray --extra dev --output-file requirements/dev.lock
 	$(COMPILE) pyproject.toml --constraints requirements/dev.lock --output-file requirements/serve.lock
 	$(COMPILE) pyproject.toml --extra s3 --constraints requirements/dev.lock --output-file requirements/s3.lock
@@ -105,7 +128,7 @@ lock:  ## resolve the dependencies anew into requirements/
 # One environment for each framework that bench compares with: benchmarks/peers/<name>.in, .lock -> .build/peers/<name>.
 PEERS := $(patsubst benchmarks/peers/%.in,%,$(wildcard benchmarks/peers/*.in))
 .build/peers/%/.installed: benchmarks/peers/%.lock | $(VENV)/.installed
-	$(PYTHON) -m venv --clear .build/peers/$*
+	$(BIN)/python -m venv --clear .build/peers/$*
 	VIRTUAL_ENV=.build/peers/$* $(BIN)/uv pip sync --quiet --require-hashes $<
 	touch $@
 

@@ -1,4 +1,5 @@
-"""`serving`: the command line of predictions, of jobs, of their workers, of the batch pattern, and of what is running.
+"""`serving`: the command line of predictions, of jobs and their workers, of the batch pattern, of models, and of what
+is running.
 
 What a command needs is imported when it runs: `serving jobs` starts without BentoML, and `--help` without HTTP.
 """
@@ -14,6 +15,7 @@ from serving.commands import exits
 from serving.commands.batch import batch
 from serving.commands.inventory import inventory
 from serving.commands.jobs import jobs
+from serving.commands.models import models
 from serving.commands.predict import predict
 from serving.commands.worker import worker
 
@@ -21,12 +23,13 @@ from serving.commands.worker import worker
 @click.group(epilog=exits.EXPLAINED)
 @click.version_option(__version__, prog_name="serving", message="%(prog)s %(version)s")
 def serving() -> None:
-    """Predictions and jobs of a model_serving server, workers, rows scored in sets, and what exactly is running."""
+    """Models, predictions and jobs of a model_serving server, workers, rows scored in sets, and what is running."""
 
 
 serving.add_command(batch)
 serving.add_command(inventory)
 serving.add_command(jobs)
+serving.add_command(models)
 serving.add_command(predict)
 serving.add_command(worker)
 

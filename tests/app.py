@@ -19,6 +19,7 @@ from starlette.applications import Starlette
 
 from serving.core.batcher import MicroBatcher
 from serving.core.tensors import Tensors, count
+from serving.http.application import Application
 from serving.metrics import DROP_REASONS
 from tests.held_engine import HeldEngine
 from tests.process_state import kept_metrics, kept_process
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from serving.bento.api import Api
     from serving.bento.runners import ModelRunner
 
-__all__ = ["anyio_backend", "app", "client", "drops", "hold", "metric", "queued", "running"]
+__all__ = ["anyio_backend", "app", "client", "drops", "hold", "metric", "queued", "running", "short_timeout"]
 
 Hold = Callable[..., HeldEngine]
 Metric = Callable[[str], dict[str, float]]
@@ -67,6 +68,13 @@ async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
 def running(app: Starlette) -> Api:  # noqa: ARG001 - it runs the service
     """What the API worker that `app` is holds: `models`, `metrics`, `process`."""
     return current_api()
+
+
+@pytest.fixture
+async def short_timeout(app: Starlette, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests may take a quarter of a second."""
+    await client.get("/health")
+    monkeypatch.setattr(application(app), "_time_limit", 0.25)
 
 
 @pytest.fixture
@@ -142,6 +150,14 @@ def metric(running: Api) -> Metric:
 
 def make_client(app: Starlette) -> httpx.AsyncClient:
     return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+def application(app: Starlette) -> Application:
+    """What stands in front of BentoML's application in `app`, which has answered a request."""
+    found: Any = app.middleware_stack
+    while not isinstance(found, Application):
+        found = found.app
+    return found
 
 
 def current_service() -> Any:

@@ -18,7 +18,8 @@ _TRAIN = [sys.executable, "-m", "train", "--weights", "random", "--quiet"]
 
 
 def _fingerprint() -> str:
-    sources = [*sorted((ROOT / "train").glob("*.py")), ROOT / "serving/store/models.py", ROOT / "requirements/dev.lock"]
+    stored = [ROOT / "serving/store" / name for name in ("bentoml_store.py", "models.py", "saving.py")]
+    sources = [*sorted((ROOT / "train").glob("*.py")), *stored, ROOT / "requirements/dev.lock"]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.read_bytes())

@@ -39,7 +39,9 @@ def _below(names: set[str], *packages: str) -> set[str]:
 
 @pytest.mark.parametrize("module", MODULES, ids=_name)
 def test_what_ships_does_not_import_what_trains(module: Path) -> None:
-    assert _below(imports(module), *TRAINING) == set()
+    # `serving models add` needs onnx, which is an extra.
+    allowed = {"onnx"} if _name(module) == "serving.add.graph" else set()
+    assert _below(imports(module), *TRAINING - allowed) == set()
 
 
 OUTER = ("serving.http", "serving.bento.runners", "serving.bento.process", "serving.bento.service", "service")

@@ -1,4 +1,4 @@
-"""Small ONNX models with the record that training would have stored beside them."""
+"""Small ONNX models with the metadata that training would have stored beside them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.store.models import ONNX_FILE, ModelMetadata, StoredModel, TensorSpec, Verification, Weights
+from serving.core.signature import TensorSpec
+from serving.store.models import ONNX_FILE, ModelMetadata, StoredModel, Verification, Weights
 
 IR_VERSION = 8
 OPSET = 17
@@ -35,6 +36,9 @@ def metadata(**changes: Any) -> ModelMetadata:
     """The record of `tiny_graph()`, with `changes`."""
     values: dict[str, Any] = {
         "format": "onnx",
+        "kind": "rows",
+        "task": "classification",
+        "scores": "probabilities",
         "labels": ["a", "b", "c"],
         "inputs": [TensorSpec(name="features", dtype="float32", shape=[None, 4])],
         "outputs": [TensorSpec(name="probabilities", dtype="float32", shape=[None, 3])],

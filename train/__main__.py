@@ -6,20 +6,20 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from pydantic import ValidationError
-
-from serving.settings import Settings, get_settings
+from serving.core.errors import ConfigurationError
+from serving.settings import Settings
+from serving.settings.reading import read_settings
+from serving.store.bentoml_store import has_model
 from train import cli
 from train.errors import TrainingError
 from train.progress import Reporter
-from train.store import has_model
 
 
 def _settings() -> Settings:
     try:
-        return get_settings()
-    except (FileNotFoundError, ValidationError) as error:
-        raise TrainingError(f"configuration: {error}") from error
+        return read_settings()
+    except ConfigurationError as error:
+        raise TrainingError(str(error)) from error
 
 
 def _ensure(reporter: Reporter, tag: str, make: Callable[[str], object]) -> None:
@@ -37,7 +37,7 @@ def _ensure(reporter: Reporter, tag: str, make: Callable[[str], object]) -> None
 
 
 def make_missing(reporter: Reporter, *, weights: str, seed: int) -> None:
-    """Make each enabled model whose tag is not in the store, InceptionV3 from `weights`.
+    """Make each enabled model that comes with the project and is not in the store; InceptionV3 from `weights`.
 
     Raises:
         TrainingError: a model could not be made; those before it are in the store.
@@ -53,11 +53,12 @@ def make_missing(reporter: Reporter, *, weights: str, seed: int) -> None:
 
         inception_v3.make(reporter, weights=weights, seed=seed, store_tag=name)
 
-    settings = _settings()
-    if settings.iris.enabled:
-        _ensure(reporter, settings.iris.tag, make_iris)
-    if settings.inception_v3.enabled:
-        _ensure(reporter, settings.inception_v3.tag, make_inception_v3)
+    makers: dict[str, Callable[[str], None]] = {"iris": make_iris, "inception_v3": make_inception_v3}
+    for name, entry in _settings().served.items():
+        if name in makers:
+            _ensure(reporter, entry.tag, makers[name])
+        elif not has_model(entry.tag):
+            reporter.warn(f"{entry.tag} is not in the model store; add it with `serving models add`")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

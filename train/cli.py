@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from serving.core.errors import ModelError
 from train.errors import TrainingError
 from train.progress import Reporter
 
@@ -40,7 +41,7 @@ def run(
     reporter = Reporter(quiet=arguments.quiet)
     try:
         main(arguments, reporter)
-    except TrainingError as error:
+    except (TrainingError, ModelError) as error:
         reporter.error(str(error))
         return 1
     except KeyboardInterrupt:

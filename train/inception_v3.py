@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.store.models import ONNX_FILE, SAVED_MODEL_DIRECTORY, ModelMetadata, TensorSpec, Verification
+from serving.core.signature import TensorSpec
+from serving.store.models import ONNX_FILE, SAVED_MODEL_DIRECTORY, ImagePreprocessing, ModelMetadata, Verification
+from serving.store.saving import check_tag, library_versions, staging
 from train import cli, keras_weights, onnx_graph, tensorflow_export, tensorflow_setup
 from train.errors import WeightsUnavailableError
 from train.images import SIDE, decode, encode, seeded_images
 from train.keras_weights import Classifier
 from train.labels import check_length, read_labels
 from train.progress import Reporter
-from train.store import check_tag, library_versions, staging
 from train.tensorflow_export import decode_pixels, encode_base64
 from train.verification import compare, compare_labels, compare_pixels
 
@@ -171,6 +172,11 @@ def make(
 def _onnx_metadata(classifier: Classifier, graph: Any, verification: Verification, seed: int) -> ModelMetadata:
     return ModelMetadata(
         format="onnx",
+        kind="image",
+        task="classification",
+        scores="probabilities",
+        # The graph normalises by itself, and the defaults are what Keras' load_img does.
+        image=ImagePreprocessing(width=SIDE, height=SIDE),
         labels=classifier.labels,
         inputs=[TensorSpec(name="image", dtype="uint8", shape=[None, SIDE, SIDE, 3])],
         outputs=[TensorSpec(name="probabilities", dtype="float32", shape=[None, len(classifier.labels)])],
@@ -189,7 +195,7 @@ def _saved_metadata(classifier: Classifier, verification: Verification, seed: in
         format="tensorflow_savedmodel",
         labels=classifier.labels,
         inputs=[TensorSpec(name="image", dtype="string", shape=[None])],
-        outputs=[TensorSpec(name="label", dtype="string", shape=[None])],
+        outputs=[TensorSpec(name=tensorflow_export.OUTPUT, dtype="string", shape=[None])],
         weights=classifier.weights,
         metrics=_metrics(classifier),
         verification=verification,

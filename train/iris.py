@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from serving.store.models import ONNX_FILE, ModelMetadata, TensorSpec, Verification, Weights
+from serving.core.signature import TensorSpec
+from serving.core.tensors import to_bytes
+from serving.store.models import ONNX_FILE, SAMPLE_FILE, ModelMetadata, Verification, Weights
+from serving.store.saving import check_tag, library_versions, staging
 from train import cli, onnx_graph
 from train.progress import Reporter
-from train.store import check_tag, library_versions, staging
 from train.verification import compare
 
 STORE_TAG = "iris"
@@ -24,6 +26,8 @@ TOLERANCE = 1e-5
 """Single precision through a radial kernel and a sigmoid: measured 1e-7, a wrong graph is off by 1e-2 or more."""
 HELD_OUT_FRACTION = 0.2
 FOLDS = 5
+SAMPLE = [[5.1, 3.5, 1.4, 0.2]]
+"""The first flower of the data, which `/iris/predict/test` predicts."""
 # The newest that this graph's operators need; ONNX Runtime has read both since 1.14.
 OPSETS = {"": 18, "ai.onnx.ml": 3}
 
@@ -136,6 +140,9 @@ def make(reporter: Reporter, *, seed: int = 0, store_tag: str = STORE_TAG, toler
     )
     metadata = ModelMetadata(
         format="onnx",
+        kind="rows",
+        task="classification",
+        scores="probabilities",
         labels=data.labels,
         feature_names=data.feature_names,
         inputs=[TensorSpec(name="features", dtype="float32", shape=[None, 4])],
@@ -159,6 +166,7 @@ def make(reporter: Reporter, *, seed: int = 0, store_tag: str = STORE_TAG, toler
         place.model(store_tag, metadata, labels={"framework": "onnx", "task": "iris", "weights": "trained"}) as path,
     ):
         (path / ONNX_FILE).write_bytes(model.SerializeToString())
+        (path / SAMPLE_FILE).write_bytes(to_bytes({"features": np.array(SAMPLE, np.float32)}))
     reporter.say(f"iris: saved {place.tags[0]}")
     return place.tags[0]
 

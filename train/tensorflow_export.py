@@ -20,6 +20,8 @@ from train.verification import PROBABILITY_SUM_TOLERANCE
 ONNX_OPSET = 18
 SIGNATURE = "serving_default"
 PROBABILITIES_SIGNATURE = "probabilities"
+OUTPUT = "output_0"
+"""TensorFlow's own name of the output of a function that returns one tensor, which clients expect."""
 
 
 class Original:
@@ -72,9 +74,9 @@ def export_saved_model(model: Any, labels: Sequence[str], directory: Path) -> No
     """Write `Original.with_pixels()` as a SavedModel into `directory`.
 
     `serving_default` takes `image`: string [N], JPEG or PNG files in base64url with or without padding, and
-    returns `label`: string [N]. The signature `probabilities` takes the same and returns `probabilities`:
-    float32 [N, classes]. Decoding, resizing (bilinear, antialiased, rounded to uint8), inference and label
-    look-up are in the graph.
+    returns `output_0`: string [N], the labels. The signature `probabilities` takes the same and returns
+    `probabilities`: float32 [N, classes]. Decoding, resizing (bilinear, antialiased, rounded to uint8), inference
+    and label look-up are in the graph.
     """
     import tensorflow as tf
 
@@ -88,7 +90,7 @@ def export_saved_model(model: Any, labels: Sequence[str], directory: Path) -> No
 
     @tf.function(input_signature=encoded)
     def label(image: Any) -> dict[str, Any]:
-        return {"label": tf.gather(names, tf.argmax(infer(image), axis=1))}
+        return {OUTPUT: tf.gather(names, tf.argmax(infer(image), axis=1))}
 
     @tf.function(input_signature=encoded)
     def probabilities(image: Any) -> dict[str, Any]:
@@ -125,7 +127,7 @@ class LoadedSavedModel:
 
     def labels(self, files: Sequence[bytes]) -> list[str]:
         """Image files to their labels."""
-        result = self._loaded.signatures[SIGNATURE](image=encode_base64(files))["label"]
+        result = self._loaded.signatures[SIGNATURE](image=encode_base64(files))[OUTPUT]
         return [name.decode() for name in result.numpy()]
 
     def probabilities(self, files: Sequence[bytes]) -> npt.NDArray[np.float32]:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection, Select, String, Text, cast, select, type_coerce
 
 from serving.batch.database import Kind
-from serving.batch.predictor import Predictions
 from serving.batch.scope import Pass
 from serving.batch.tables import Item
+from serving.codecs.base import RowAnswers
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Chunks(Protocol):
     def take(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
         """As `claim`, but who has rows is waited for, and claims of others are void."""
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
         """Write what came of the rows of `chunk`, as far as it is still theirs."""
 
 

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Text, cast, select, type_coerce
 
 from serving.batch.database import Database
-from serving.batch.reading import FileFormat
+from serving.batch.row_files import FileFormat
 from serving.batch.scope import Scope
 from serving.batch.tables import Item, Status
 from serving.core.errors import ConfigurationError

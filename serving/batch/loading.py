@@ -1,4 +1,4 @@
-"""`serving batch load`: a file into the table, all of it or nothing."""
+"""`serving batch load`: insert the rows of a file into the table, all of its good ones or none."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from sqlalchemy import Connection
 from serving.batch.database import Database, Kind
 from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
-from serving.batch.reading import Line
-from serving.batch.validation import check_values
+from serving.batch.row_files import Line
 from serving.core.errors import ConfigurationError
 
 _BATCH_ROWS = 10_000
@@ -33,17 +32,19 @@ def load(
     lines: Iterable[Line],
     *,
     model: str,
+    check: Callable[[str, str], str | None],
     rejects: Path,
     advance: Callable[[int, int], object] = lambda _loaded, _rejected: None,
 ) -> Loaded:
-    """Insert the good lines in one transaction; the bad ones, with number and reason, go to `rejects`.
+    """Insert the good lines in one transaction and write the bad ones, with number and reason, to `rejects`.
 
     One transaction, because a file that is half in the table could not be loaded again without repeating rows. The
-    file of the rejected lines is made when there is one.
+    file of the rejected lines is only made when a line is rejected.
 
     Args:
-        model: of lines that name none.
-        advance: is told how many lines were inserted and rejected since it was told before.
+        model: of lines that name none; empty where there is none, and `check` then refuses such lines.
+        check: what is wrong with the values of a row, given as JSON, of a model.
+        advance: called with the numbers of lines that were inserted and rejected since its last call.
 
     Raises:
         ConfigurationError: the file of the rejected lines exists.
@@ -58,7 +59,7 @@ def load(
             bad = 0
             for line in batch:
                 name = line.model or model
-                error = line.error or check_values(name, line.values)
+                error = line.error or check(name, line.values)
                 if error is None:
                     good.append((name, line.values))
                     continue
@@ -73,7 +74,7 @@ def load(
 
 
 def insert_rows(connection: Connection, kind: Kind, rows: Sequence[tuple[str, str]]) -> None:
-    """Add unpredicted rows, each a model and the JSON of its values, which have been checked."""
+    """Add unpredicted rows: for each a model and the JSON of its values, which the caller has checked."""
     if not rows:
         return
     if kind == "postgresql":

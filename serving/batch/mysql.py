@@ -8,8 +8,8 @@ from itertools import chain
 from sqlalchemy import Connection
 
 from serving.batch.chunk import Chunk, Written, fetch, selection
-from serving.batch.predictor import Predictions
 from serving.batch.scope import Pass
+from serving.codecs.base import RowAnswers
 
 # Several times quicker than an UPDATE with a join, which makes a copy of the rows first. The rows are there and are
 # locked, so that nothing is ever inserted; `model` and `values` have to be given nevertheless.
@@ -32,8 +32,8 @@ class MysqlChunks:
     def take(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
         return fetch(connection, selection("mysql", walk, after=after, rows=rows).with_for_update())
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
-        columns = (predictions.texts, predictions.labels, predictions.errors)
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
+        columns = (predictions.predictions, predictions.labels, predictions.errors)
         many_rows(connection, _HEAD, "(%s,'','0',%s,%s,%s)", list(zip(chunk.ids, *columns, strict=True)), _TAIL, tag)
         failed = sum(error is not None for error in predictions.errors)
         return Written(len(chunk.ids) - failed, failed)

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from serving.batch.chunk import Chunk, Written, fetch, selection
-from serving.batch.predictor import Predictions
 from serving.batch.scope import Pass
+from serving.codecs.base import RowAnswers
 
 _TABLE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS scored (id bigint, prediction text, label text, error text) ON COMMIT DELETE ROWS
@@ -44,9 +44,9 @@ class PostgresChunks:
         connection.exec_driver_sql("TRUNCATE scored")
         return fetch(connection, selection("postgresql", walk, after=after, rows=rows).with_for_update())
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
         connection.exec_driver_sql(_TABLE)
-        columns = (map(str, chunk.ids), predictions.texts, predictions.labels, predictions.errors)
+        columns = (map(str, chunk.ids), predictions.predictions, predictions.labels, predictions.errors)
         copy_rows(connection, "scored", zip(*columns, strict=True))
         bounds = {"tag": tag, "first": chunk.ids[0], "last": chunk.last_id}
         written = connection.exec_driver_sql(_UPDATE, bounds).rowcount

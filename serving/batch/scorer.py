@@ -14,16 +14,17 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from serving.batch import runs
+from serving.batch.checks import unknown_model
 from serving.batch.chunk import Chunk, Written, chunks_of
 from serving.batch.database import Database
 from serving.batch.persistence import Persistent
-from serving.batch.predictor import OpenPredictor, Predictions, Predictor
+from serving.batch.predictor import OpenPredictor, Predictor
 from serving.batch.runs import Outcome
 from serving.batch.scope import Pass, Policy, Scope, passes
 from serving.batch.stopping import StoppedError, Stopper
+from serving.codecs.base import RowAnswers
 
 _POLL_SECONDS = 0.5
-UNKNOWN_MODEL = "there is no such model, or it is not enabled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +124,12 @@ class Scorer:
         except Exception:  # noqa: BLE001 - the error that ended the run is the one to report
             return
 
-    def predict(self, model: str | None, chunk: Chunk) -> tuple[Predictions, str | None]:
+    def predict(self, model: str | None, chunk: Chunk) -> tuple[RowAnswers, str | None]:
         """What comes of the rows of a chunk, and the tag of the model; a model of `None` is an unknown one."""
         if model is None:
-            nothing = [None] * len(chunk.ids)
-            return Predictions(nothing, nothing, [UNKNOWN_MODEL] * len(chunk.ids)), None
+            nothing: list[str | None] = [None] * len(chunk.ids)
+            error = unknown_model(None, self._models)
+            return RowAnswers(nothing, nothing, [error] * len(chunk.ids)), None
         predictor = self.opened(model)
         return predictor.predict(chunk.values), predictor.tag
 
@@ -243,7 +245,7 @@ class _Run:
         self._count(len(chunk.ids), written)
         return chunk.last_id
 
-    def _write(self, connection: Any, chunk: Chunk, predictions: Predictions, tag: str | None) -> Written:
+    def _write(self, connection: Any, chunk: Chunk, predictions: RowAnswers, tag: str | None) -> Written:
         written = self._chunks.write(connection, chunk, predictions, tag=tag)
         runs.add(connection, self._run_id, claimed=len(chunk.ids), written=written)
         return written

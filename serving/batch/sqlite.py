@@ -10,9 +10,9 @@ from sqlalchemy.sql.expression import literal_column
 
 from serving.batch.chunk import Chunk, Written, fetch, selection
 from serving.batch.clock import NOW, SQLITE_FORMAT
-from serving.batch.predictor import Predictions
 from serving.batch.scope import Pass
 from serving.batch.tables import Item
+from serving.codecs.base import RowAnswers
 
 _LEASE_END = f"strftime('{SQLITE_FORMAT}', 'now', :lease)"
 _SET = (
@@ -55,8 +55,8 @@ class SqliteChunks:
         connection.execute(mine.values(claimed_by=claim, claimed_until=lease_end))
         return chunk
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: Predictions, *, tag: str | None) -> Written:
-        rows = zip(chunk.ids, predictions.texts, predictions.labels, predictions.errors, strict=True)
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
+        rows = zip(chunk.ids, predictions.predictions, predictions.labels, predictions.errors, strict=True)
         predicted: list[tuple[Any, ...]] = []
         failed: list[tuple[Any, ...]] = []
         for number, prediction, label, error in rows:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import bentoml
 from pydantic import BaseModel, ConfigDict
 
+from serving.bento.http_port import require_http_port
 from serving.bento.internals import check_internals, restart_processes_in_containers
 from serving.bento.runners import API_NAME, make_runners
 from serving.bento.service import ApiService, LocalModel, import_models, server_config
@@ -48,6 +49,7 @@ class _Entry:
         settings = get_settings()
         check_internals()
         restart_processes_in_containers()
+        require_http_port()
         import_models()
         if settings.grpc.enabled:
             reserve_port(settings.grpc)

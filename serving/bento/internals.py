@@ -20,6 +20,7 @@ from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
 
 __all__ = [
+    "BentoMLContainer",
     "BentoMLException",
     "BentoModel",
     "BentoModelInfo",
@@ -80,6 +81,7 @@ def _expectations() -> dict[str, bool]:
         "BentoModelInfo": inspect.isclass(BentoModelInfo),
         "server_context": all(hasattr(server_context, name) for name in ("bento_name", "bento_version")),
         "remote_runner_mapping": hasattr(BentoMLContainer, "remote_runner_mapping"),
+        "BentoMLContainer.http": all(hasattr(BentoMLContainer.http, name) for name in ("host", "port")),
         "running_inside_container": hasattr(getattr(bentoml.serving, "running_inside_container", None), "cache_clear"),
     }
 

@@ -8,15 +8,17 @@
         (prediction,) = predictor.predict("iris", rows=[[5.1, 3.5, 1.4, 0.2]])
         print(prediction.label)
 
-They need httpx and the standard library, neither BentoML nor NumPy.
+They need httpx and the standard library, not BentoML; NumPy only for tensors and for the standard protocols. What a
+model takes and gives they ask the server.
 """
 
 from __future__ import annotations
 
 from serving.client.answers import ApiError, ClientError, Job, JobFailedError, UnreachableError, WaitTimeoutError
 from serving.client.client import Client
+from serving.client.description import Description, Tensor
 from serving.client.predict import AsyncPredictor, Predictor
-from serving.client.predictions import Candidate, Prediction
+from serving.client.predictions import Candidate, Prediction, ProtocolName
 from serving.core.errors import ErrorDetail
 from serving.jobs.job import JobError, ModelStats, Status
 
@@ -26,6 +28,7 @@ __all__ = [
     "Candidate",
     "Client",
     "ClientError",
+    "Description",
     "ErrorDetail",
     "Job",
     "JobError",
@@ -33,7 +36,9 @@ __all__ = [
     "ModelStats",
     "Prediction",
     "Predictor",
+    "ProtocolName",
     "Status",
+    "Tensor",
     "UnreachableError",
     "WaitTimeoutError",
 ]

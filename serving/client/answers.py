@@ -142,7 +142,7 @@ def read_stats(response: httpx.Response) -> dict[str, ModelStats]:
     try:
         return {name: _make_stats(figures) for name, figures in body["models"].items()}
     except _MISSHAPEN as error:
-        raise _not_understood(response, "these are no figures of jobs") from error
+        raise _not_understood(response, "it is no statistics of jobs") from error
 
 
 def make_job(body: Mapping[str, Any]) -> Job:

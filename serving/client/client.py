@@ -7,7 +7,6 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -22,6 +21,17 @@ from serving.client.answers import (
     read_job,
     read_page,
     read_stats,
+)
+from serving.client.inputs import (
+    IMAGE_TYPE,
+    JSON_TYPE,
+    Image,
+    Rows,
+    Tensors,
+    read_image,
+    rows_body,
+    tensors_body,
+    to_json,
 )
 from serving.client.transport import BUSY, Answer, Deadline, Transport
 from serving.jobs.job import ModelStats, Status
@@ -77,8 +87,9 @@ class Client:
         self,
         model: str,
         *,
-        rows: Sequence[Sequence[float]] | None = None,
-        image: bytes | Path | None = None,
+        rows: Rows | None = None,
+        image: Image | None = None,
+        tensors: Tensors | None = None,
         top_k: int | None = None,
         idempotency_key: str | None = None,
         max_retries: int | None = None,
@@ -90,36 +101,37 @@ class Client:
         repeated, there is one job all the same.
 
         Args:
-            rows: `[N, features]`, for models such as iris.
-            image: an image file or its path, for models such as inception_v3.
+            rows: lists of values, records by column name, a NumPy array `[N, columns]` or a DataFrame, for a model of
+                rows; `None` and, in arrays and DataFrames, NaN are missing values.
+            image: an image file as bytes, path or open binary file, or an image of Pillow, for a model of images.
+            tensors: arrays or nested lists by the name of the input, for a model of tensors.
             top_k: how many classes to name, for an image.
             idempotency_key: 1 to 255 visible ASCII characters.
             max_retries: attempts after the first.
             ttl_seconds: from now; a job that has not begun by then expires.
 
         Raises:
-            ValueError: not exactly one of `rows` and `image`, `top_k` without an image, or a bad key.
-            OSError: `image` is a path that cannot be read.
+            ValueError: not exactly one of `rows`, `image` and `tensors`, `top_k` without an image, or a bad key.
+            OSError: `image` is a file that cannot be read.
         """
-        if (rows is None) == (image is None):
-            raise ValueError("either rows or image is required")
+        if [rows is None, image is None, tensors is None].count(False) != 1:
+            raise ValueError("one of rows, image and tensors is required")
         if top_k is not None and image is None:
             raise ValueError("top_k is for images")
         key = secrets.token_urlsafe(16) if idempotency_key is None else idempotency_key
         if not _KEY.fullmatch(key):
             raise ValueError("idempotency_key: 1 to 255 visible ASCII characters are required")
         options = {"top_k": top_k, "max_retries": max_retries, "ttl_seconds": ttl_seconds}
-        body: dict[str, Any] = {"json": {"data": rows}}
-        headers = {"Idempotency-Key": key}
         if image is not None:
-            body = {"content": image.read_bytes() if isinstance(image, Path) else image}
-            headers["Content-Type"] = "image/*"  # the server looks at the file itself
+            content, content_type = read_image(image), IMAGE_TYPE
+        else:
+            content, content_type = to_json(rows_body(rows) if tensors is None else tensors_body(tensors)), JSON_TYPE
         answer = self._request(
             "POST",
             f"{quote(model, safe='')}/jobs",
             params={name: value for name, value in options.items() if value is not None},
-            headers=headers,
-            **body,
+            headers={"Idempotency-Key": key, "Content-Type": content_type},
+            content=content,
         )
         job = read_job(answer.response)
         return job if job.model else replace(job, model=model)

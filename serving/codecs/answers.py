@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.codecs.base import RowAnswer, encode
+from serving.codecs.base import RowAnswers, encode
 from serving.core.errors import InvalidInputError
 from serving.core.ranking import most_probable, to_probabilities
 from serving.core.signature import Signature
@@ -26,10 +26,13 @@ class Answers:
         self._labels = metadata.labels
         # The usual case costs nothing: the graph gives the probabilities of all classes.
         self._are_probabilities = metadata.activation == "none" and len(_inner(metadata)) == 1
+        self._scores = metadata.scores
+        self._classifies = metadata.task == "classification"
+        self._allow_nan = metadata.allow_nan
 
     def probabilities(self, outputs: Tensors) -> NDArray[Any]:
         """Of a classification, `[N, classes]`."""
-        scores = outputs[self._metadata.scores]
+        scores = outputs[self._scores]
         if self._are_probabilities and (len(self._labels) != 2 or scores.shape[-1] == 2):
             return scores
         return to_probabilities(scores, self._metadata.activation, len(self._labels))
@@ -41,21 +44,21 @@ class Answers:
             InvalidInputError: a row is not finite: its values overflowed inside the model.
         """
         found = self.values(outputs)
-        if self._metadata.allow_nan:
+        if self._allow_nan:
             return found
         # One sum is not finite when any value is not; for few rows this is quicker than NumPy.
         total = sum(map(sum, found)) if found and isinstance(found[0], list) else sum(found)
         if not math.isfinite(total):
-            row = first_not_finite({self._metadata.scores: outputs[self._metadata.scores]})
+            row = first_not_finite({self._scores: outputs[self._scores]})
             raise InvalidInputError(f"{place}[{row or 0}]: the values are too large for this model")
         return found
 
     def values(self, outputs: Tensors) -> list[Any]:
         """As `predictions`, whether they are finite or not."""
-        if self._metadata.task == "classification":
+        if self._classifies:
             found: list[Any] = self.probabilities(outputs).tolist()
             return found
-        values = outputs[self._metadata.scores]
+        values = outputs[self._scores]
         return list((values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values).tolist())
 
     def most_probable(self, outputs: Tensors) -> list[str]:
@@ -75,23 +78,22 @@ def tensors_json(outputs: Tensors) -> dict[str, Any]:
     return {name: array.tolist() for name, array in outputs.items()}
 
 
-def row_answers(
-    outputs: Tensors, predictions: list[Any], labels: list[Any], *, allow_nan: bool
-) -> list[RowAnswer | InvalidInputError]:
+def row_answers(outputs: Tensors, predictions: list[Any], labels: list[Any], *, allow_nan: bool) -> RowAnswers:
     """For each row its prediction and label as they are written beside it; rows that are not finite fail alone.
 
     Args:
+        outputs: where numbers that are not finite are looked for.
+        predictions: one for each row, as JSON has them.
         labels: one for each row; empty where there are none.
     """
-    found: list[RowAnswer | InvalidInputError] = []
-    bad = set() if allow_nan else _not_finite(outputs)
-    for index, prediction in enumerate(predictions):
-        if index in bad:
-            found.append(InvalidInputError("the values are too large for this model"))
-            continue
-        label = labels[index] if labels else None
-        found.append(RowAnswer(encode(prediction).decode(), label if label is None else _text(label)))
-    return found
+    number = len(predictions)
+    texts: list[str | None] = [encode(prediction).decode() for prediction in predictions]
+    names: list[str | None] = [_text(label) for label in labels[:number]] if labels else [None] * number
+    errors: list[str | None] = [None] * number
+    for index in () if allow_nan else _not_finite(outputs):
+        texts[index] = names[index] = None
+        errors[index] = "the values are too large for this model"
+    return RowAnswers(texts, names, errors)
 
 
 def tensor_rows(outputs: Tensors, signature: Signature) -> list[dict[str, Any]]:

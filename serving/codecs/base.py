@@ -12,7 +12,7 @@ class TwoTowers(TensorsCodec):
 ```
 
 Every way to a model uses the same methods, so that the same input gives the same prediction: the routes of the service,
-jobs (`dump` and `load`), rows of a database (`read_row` and `row_answer`) and the standard protocols (`offered`,
+jobs (`dump` and `load`), rows of a database (`read_row` and `row_answers`) and the standard protocols (`offered`,
 `from_offered` and `protocol_outputs`).
 """
 
@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 from starlette.requests import Request
 
-from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError
+from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError
 from serving.core.signature import TensorSpec
 from serving.core.tensors import STRING, Tensors, check_finite, count, strings
 from serving.settings.models import ModelSettings
@@ -52,13 +52,18 @@ class Files(Protocol):
         """The content of the file that the JSON of a row's values names; raises InvalidInputError."""
 
 
-class RowAnswer(NamedTuple):
-    """What is written beside a row of a database."""
+class RowAnswers(NamedTuple):
+    """What is written beside rows of a database: for each row an element of each list.
 
-    prediction: str
-    """JSON."""
-    label: str | None
-    """The most probable class; `None` where there are no classes."""
+    Lists and not an object for each row, which would take longer than all the rest of scoring a small row.
+    """
+
+    predictions: list[str | None]
+    """JSON; `None` where there is an error."""
+    labels: list[str | None]
+    """The most probable class; `None` where there are no classes, or an error."""
+    errors: list[str | None]
+    """Why the row has no prediction, in a sentence."""
 
 
 class Operation(NamedTuple):
@@ -194,19 +199,16 @@ class Codec(ABC, Generic[R]):
             InvalidInputError: says what is wrong with the row, beginning with `values: `.
         """
 
-    def check_row(self, text: str) -> ErrorDetail | None:
-        """What is wrong with the JSON of a row's values, told without opening files; `None` if nothing.
-
-        The field is a path that begins with `values`.
-        """
+    def check_row(self, text: str) -> ServingError | None:
+        """What is wrong with the JSON of a row's values, told without opening files; `None` if nothing."""
         try:
             self.read_row(text, _NO_FILES)
         except (InvalidInputError, MalformedRequestError) as error:
-            return error.details[0] if error.details else ErrorDetail("values", error.message.removeprefix("values: "))
+            return error
         return None
 
     @abstractmethod
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         """What is written beside each row of a batch; a row whose outputs are not finite fails alone."""
 
     # The standard protocols

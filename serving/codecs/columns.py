@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -30,7 +30,25 @@ class Column(NamedTuple):
     input: str
 
 
-def columns_of(metadata: ModelMetadata) -> list[Column]:
+class _Tensor(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int | None]: ...
+
+
+class Table(Protocol):
+    """What says which columns a model takes: its metadata, or what a client knows of them."""
+
+    @property
+    def inputs(self) -> Sequence[_Tensor]: ...
+    @property
+    def feature_names(self) -> Sequence[str]: ...
+
+
+def columns_of(metadata: Table) -> list[Column]:
     """The columns of a model of rows, in the order of its inputs.
 
     Names are `feature_names` where the model has one for each column, else the names of inputs, numbered where an
@@ -64,21 +82,32 @@ def value_type(dtype: str, *, allow_nan: bool) -> Any:
     return Annotated[int, msgspec.Meta(ge=int(info.min), le=min(int(info.max), 2**63 - 1))]
 
 
-def to_tensors(values: Sequence[Sequence[Any]], metadata: ModelMetadata, columns: Sequence[Column]) -> Tensors:
-    """Rows of values, one for each column and of its type, as the inputs of the graph; None becomes NaN."""
-    if len(metadata.inputs) == 1:
-        spec = metadata.inputs[0]
-        matrix = _array(values, spec.dtype)
-        return {spec.name: matrix.reshape(-1) if len(spec.shape) == 1 else matrix}
-    by_column = list(zip(*values, strict=True)) or [()] * len(columns)
-    tensors: Tensors = {}
-    start = 0
-    for spec in metadata.inputs:
-        stop = start + sum(1 for column in columns if column.input == spec.name)
-        array = _array(by_column[start:stop], spec.dtype)
-        tensors[spec.name] = array[0] if len(spec.shape) == 1 else array.T
-        start = stop
-    return tensors
+class TensorBuilder:
+    """Makes the inputs of a graph from rows of values, one for each column and of its type; None becomes NaN."""
+
+    def __init__(self, metadata: ModelMetadata, columns: Sequence[Column]) -> None:
+        first = metadata.inputs[0]
+        # The usual case, a matrix of numbers, takes as long as NumPy does.
+        is_matrix = len(metadata.inputs) == 1 and len(first.shape) == 2 and not DTYPES[first.dtype].is_text
+        self._matrix = (first.name, DTYPES[first.dtype].numpy) if is_matrix else None
+        self._inputs = metadata.inputs
+        self._columns = columns
+
+    def __call__(self, values: Sequence[Sequence[Any]]) -> Tensors:
+        """The tensors of N rows."""
+        if self._matrix is not None:
+            name, dtype = self._matrix
+            matrix = np.array(values, dtype)
+            return {name: matrix if matrix.ndim == 2 else matrix.reshape(0, len(self._columns))}
+        by_column = list(zip(*values, strict=True)) or [()] * len(self._columns)
+        tensors: Tensors = {}
+        start = 0
+        for spec in self._inputs:
+            stop = start + sum(1 for column in self._columns if column.input == spec.name)
+            array = _array(by_column[start:stop], spec.dtype)
+            tensors[spec.name] = array[0] if len(spec.shape) == 1 else np.ascontiguousarray(array.T)
+            start = stop
+        return tensors
 
 
 def _array(values: Sequence[Sequence[Any]], dtype: str) -> NDArray[Any]:
@@ -89,7 +118,7 @@ def _array(values: Sequence[Sequence[Any]], dtype: str) -> NDArray[Any]:
 
 
 def to_values(tensors: Tensors, columns: Sequence[Column]) -> list[list[Any]]:
-    """The rows of values in tensors that `to_tensors` makes; NaN becomes None."""
+    """The rows of values in tensors that a `TensorBuilder` makes; NaN becomes None."""
     names = list(dict.fromkeys(column.input for column in columns))
     arrays = [tensors[name].reshape(len(tensors[name]), -1) for name in names]
     rows = [[value for array in arrays for value in array[row].tolist()] for row in range(len(arrays[0]))]

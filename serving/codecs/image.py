@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows
-from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
+from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.image_decoding import (
     check_image,
     has_good_header,
@@ -35,6 +35,7 @@ from serving.core.errors import (
     InvalidInputError,
     MalformedRequestError,
     ModelError,
+    ServingError,
     UnsupportedMediaTypeError,
 )
 from serving.core.ranking import DEFAULT_TOP_K, choose_top_k, rank
@@ -174,11 +175,11 @@ class ImageCodec(Codec[ImageRequest]):
     def read_row(self, text: str, files: Files) -> ImageRequest:
         return ImageRequest(files.read(text), self._choose(None))
 
-    def check_row(self, text: str) -> ErrorDetail | None:
+    def check_row(self, text: str) -> ServingError | None:
         fault = check_image_row(text)
-        return None if fault is None else ErrorDetail("values", fault.removeprefix("values: "))
+        return None if fault is None else InvalidInputError(fault)
 
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         predictions: list[Any]
         if self.metadata.task == "classification":
             top_k = self._choose(None)

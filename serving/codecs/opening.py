@@ -7,7 +7,7 @@ from typing import Any
 
 from serving.codecs.base import Codec
 from serving.core.errors import ModelError
-from serving.settings.models import ModelSettings
+from serving.settings.models import ImageSettings, ModelSettings
 from serving.store.models import StoredModel
 
 
@@ -18,7 +18,8 @@ def open_codec(stored: StoredModel, settings: ModelSettings) -> Codec[Any]:
         ModelError: the plug-in cannot be imported or is no codec, or the entry does not fit the kind of model.
     """
     kind = stored.metadata.kind
-    if kind != "image" and "image" in settings.model_fields_set:
+    # By value: settings that come from another process have every field set.
+    if kind != "image" and settings.image != ImageSettings():
         raise ModelError(f"model {stored.tag} is a model of {kind}: its entry may not have the section image")
     codec = load_plugin(settings.plugin) if settings.plugin else _shipped(kind)
     return codec(stored, settings)

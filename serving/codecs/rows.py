@@ -13,11 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
-from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
-from serving.codecs.columns import FLOAT_MAX, columns_of, to_tensors, to_values, value_type
+from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
+from serving.codecs.columns import FLOAT_MAX, TensorBuilder, columns_of, to_values, value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
-from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError
+from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, ServingError
 from serving.core.tensors import DTYPES, STRING, Tensors, count, from_bytes, to_bytes
 from serving.core.validation import from_msgspec, from_validation
 from serving.settings.models import ModelSettings
@@ -28,7 +28,7 @@ _LARGE_BYTES = 65_536
 fault, which of 16 MB of nothing but faults takes seconds, in a thread as well, since it keeps the lock."""
 _WIDE = 64
 """Columns from which a tuple type is too slow to build."""
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _are_records = re.compile(rb'"data"\s*:\s*\[\s*\{').search
 
 
@@ -44,6 +44,8 @@ class RowsCodec(Codec[Tensors]):
     def __init__(self, stored: StoredModel, settings: ModelSettings) -> None:
         super().__init__(stored, settings)
         self.columns = columns_of(self.metadata)
+        self._is_raw = self.metadata.task == "raw"
+        self._build = TensorBuilder(self.metadata, self.columns)
         self._answers = Answers(self.metadata)
         types = [value_type(column.dtype, allow_nan=self.metadata.allow_nan) for column in self.columns]
         self._row_type = _row_type(types)
@@ -71,13 +73,13 @@ class RowsCodec(Codec[Tensors]):
         if self._has_too_much(body):
             return None
         try:
-            if _are_records(body):
-                values = [msgspec.structs.astuple(row) for row in self._decode_records(body).data]
-            else:
-                values = self._decode_rows(body).data
+            return self._build(self._decode_rows(body).data)
+        except _DECODE_ERRORS:
+            pass
+        try:
+            return self._build([msgspec.structs.astuple(row) for row in self._decode_records(body).data])
         except _DECODE_ERRORS:
             return None
-        return to_tensors(values, self.metadata, self.columns)
 
     async def read(self, request: Request, *, label: bool = False) -> Tensors:  # noqa: ARG002
         require_json(request)
@@ -105,7 +107,7 @@ class RowsCodec(Codec[Tensors]):
             raise from_validation(error) from error
         if records:
             values = [[getattr(row, f"c{index}") for index in range(len(self.columns))] for row in values]
-        return to_tensors(values, self.metadata, self.columns)
+        return self._build(values)
 
     def _has_too_much(self, body: bytes) -> bool:
         """Whether a large body can only be wrong, told within milliseconds: neither sign stands anywhere else in it."""
@@ -155,7 +157,7 @@ class RowsCodec(Codec[Tensors]):
     # Answers
 
     def answer(self, outputs: Tensors, request: Tensors) -> bytes:  # noqa: ARG002
-        if self.metadata.task == "raw":
+        if self._is_raw:
             self.check_outputs(outputs, "data")
             return encode({"outputs": tensors_json(outputs)})
         return encode({"prediction": self._answers.predictions(outputs, "data")})
@@ -207,6 +209,15 @@ class RowsCodec(Codec[Tensors]):
                 raise InvalidInputError(fault, details=from_msgspec(error, prefix="values").details) from error
         return tensors
 
+    def check_row(self, text: str) -> ServingError | None:
+        if type(self).read_row is not RowsCodec.read_row:  # a plug-in's own
+            return super().check_row(text)
+        try:
+            (self._decode_record if _is_object(text) else self._decode_row)(text)
+        except _DECODE_ERRORS:
+            return super().check_row(text)
+        return None
+
     def read_rows(self, texts: Sequence[str]) -> tuple[Tensors, list[str | None]]:
         """The rows in the JSON of many rows' values, and what is wrong with each; a wrong one is zeros."""
         errors: list[str | None] = [None] * len(texts)
@@ -214,7 +225,7 @@ class RowsCodec(Codec[Tensors]):
             values = list(map(self._decode_row, texts))
         except _DECODE_ERRORS:
             values = [self._read_value(text, index, errors) for index, text in enumerate(texts)]
-        return to_tensors(values, self.metadata, self.columns), errors
+        return self._build(values), errors
 
     def _read_value(self, text: str, index: int, errors: list[str | None]) -> Any:
         try:
@@ -226,7 +237,7 @@ class RowsCodec(Codec[Tensors]):
             errors[index] = f"values: a list of {len(self.columns)} {kind} is required: {error}"
             return ["" if column.dtype == STRING else 0 for column in self.columns]
 
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         allow_nan = self.metadata.allow_nan
         if self.metadata.task == "raw":
             return row_answers(outputs, tensor_rows(outputs, self.signature), [], allow_nan=allow_nan)

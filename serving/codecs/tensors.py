@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
-from serving.codecs.base import Codec, Files, Operation, RowAnswer, encode
+from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.columns import value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, object_of, tensor_schema
@@ -23,7 +23,7 @@ from serving.core.validation import from_msgspec
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel
 
-_DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 class TensorsCodec(Codec[Tensors]):
@@ -142,7 +142,7 @@ class TensorsCodec(Codec[Tensors]):
         self._judge(tensors)
         return tensors
 
-    def row_answers(self, outputs: Tensors) -> list[RowAnswer | InvalidInputError]:
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
         labels = self._answers.labels(outputs) if self.has_labels else []
         return row_answers(outputs, tensor_rows(outputs, self.signature), labels, allow_nan=self.metadata.allow_nan)
 

@@ -1,4 +1,4 @@
-"""`serving batch`: rows that lie in a database, scored in sets."""
+"""`serving batch`: score rows of a database in sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.commands.batch_options import Deadline, Duration, opened, scope_of, scope_options
+from serving.commands.batch_options import Deadline, Duration, opened, scope_of, scope_options, served_model
 from serving.commands.exits import DONE, FAILED, INTERRUPTED, ROWS_FAILED, TIMED_OUT, Failure
 from serving.commands.score_files import score_files
 
@@ -20,13 +20,13 @@ _format = click.option(
     "--format",
     "form",
     type=click.Choice(["csv", "jsonl", "parquet"]),
-    help="Of the file; as its name ends unless given.",
+    help="Format of FILE. Default: its suffix.",
 )
 
 
 @click.group()
 def batch() -> None:
-    """Score what lies in a database: `batch.database_url` of the configuration, else the file batch.db."""
+    """Score the rows of a database: `batch.database_url` of the configuration, else the file batch.db."""
 
 
 batch.add_command(score_files)
@@ -34,7 +34,7 @@ batch.add_command(score_files)
 
 @batch.command()
 def init() -> None:
-    """Make the tables, or bring those of an older version up to date."""
+    """Make the tables, or migrate those of an older version."""
     from serving.batch.migrate import migrate
     from serving.commands.batch_display import summarise
 
@@ -46,37 +46,51 @@ def init() -> None:
 
 @batch.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--model", default="iris", metavar="NAME", help="Of rows that name none; iris unless given.")
+@click.option(
+    "--model",
+    metavar="NAME",
+    help="Model for rows that do not name one. Default: `default_model` of the configuration.",
+)
 @_format
 @click.option(
     "--columns",
     metavar="NAME,...",
-    help="The columns that have the numbers, in the order of the model; all but `model`, or the JSON in a column "
-    "`values`, unless given.",
+    help="Columns with the values, in the order of the model. Default: the JSON in the column `values`, else the "
+    "columns of the model by their names, else all columns but `model`.",
 )
 @click.option(
     "--rejects",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where lines go that cannot be scored; FILE.rejected beside the file unless given. It must not exist.",
+    help="File for the lines that cannot be scored; it must not exist. Default: FILE.rejected, beside FILE.",
 )
-def load(file: Path, model: str, form: Any, columns: str | None, rejects: Path | None) -> int:
-    """Insert the rows of FILE (CSV, JSON lines, Parquet), all of the good ones or none.
+def load(file: Path, model: str | None, form: Any, columns: str | None, rejects: Path | None) -> int:
+    """Insert the good rows of FILE (CSV, JSON lines, Parquet), all of them or none.
 
-    A line of JSON is a list of values, or an object with `values` and, unless it is that of --model, `model`. Lines
-    that cannot be scored are rejected, with their number and the reason; the exit status is 3 then.
+    A line of JSON is a list of values, or an object with `values` and, unless --model is right for it, `model`. The
+    values of a row are a list or an object by column name. Lines that cannot be scored are rejected, with their
+    number and the reason; the exit status is then 3.
     """
+    from serving.batch.checks import RowChecks
     from serving.batch.loading import load as load_lines
-    from serving.batch.reading import format_of, read_lines
+    from serving.batch.row_files import format_of, read_lines
     from serving.commands.batch_display import Bar, summarise
 
     rejected_to = rejects or file.with_name(f"{file.name}.rejected")
-    with opened() as (database, _), Bar() as bar:
-        lines = read_lines(file, form or format_of(file), columns=columns.split(",") if columns else None)
+    with opened() as (database, settings), Bar() as bar:
+        checks = RowChecks.of(settings)
+        default = served_model(settings, model)
+        lines = read_lines(
+            file,
+            form or format_of(file),
+            columns=columns.split(",") if columns else None,
+            table=lambda name: checks.table(name or default),
+        )
         done = load_lines(
             database,
             lines,
-            model=model,
+            model=default,
+            check=checks.check,
             rejects=rejected_to,
             advance=lambda good, bad: bar.advance(succeeded=good, failed=bad),
         )
@@ -88,36 +102,35 @@ def load(file: Path, model: str, form: Any, columns: str | None, rejects: Path |
 
 @batch.command()
 @scope_options
-@click.option("--limit", type=click.IntRange(1), metavar="N", help="At most so many rows in this run.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Most rows to score in this run.")
 @click.option(
     "--chunk-rows",
     type=click.IntRange(1, 1_000_000),
     metavar="N",
-    help="Rows of a transaction and of an engine call; `batch.chunk_rows` unless given.",
+    help="Rows that are claimed, scored and committed together. Default: `batch.chunk_rows`.",
 )
 @click.option(
     "--on-failure",
     "policy",
     type=click.Choice(["retry-failed", "retry-all", "leave"]),
     default="retry-failed",
-    help="Score failed rows again, all rows of the scope again in one transaction, or only those that never were; "
-    "retry-failed unless given.",
+    show_default=True,
+    help="retry-failed scores failed rows again; retry-all scores all rows of the scope again, in one transaction; "
+    "leave scores only rows that were never scored.",
 )
 @click.option(
     "--max-attempts",
     type=click.IntRange(1),
     metavar="N",
-    help="Leave rows that have failed so often; `batch.max_attempts` unless given.",
+    help="Leave rows that have failed this often. Default: `batch.max_attempts`.",
 )
 @click.option(
     "--deadline",
     type=Deadline(),
     metavar="TIME|DURATION",
-    help="Begin nothing that would not be done by then, such as 2026-01-31T12:00+01:00 or 45m.",
+    help="Begin no chunk that would not be done by this time, such as 2026-01-31T12:00+01:00 or 45m.",
 )
-@click.option(
-    "--every", type=Duration(), metavar="DURATION", help="Go on: a run at each beat of so long, until SIGTERM."
-)
+@click.option("--every", type=Duration(), metavar="DURATION", help="Repeat the run every DURATION until SIGTERM.")
 def score(  # noqa: PLR0917 - click passes options by name
     since: datetime | None,
     until: datetime | None,
@@ -130,9 +143,10 @@ def score(  # noqa: PLR0917 - click passes options by name
     deadline: datetime | timedelta | None,
     every: float | None,
 ) -> int:
-    """Score rows that have no prediction. Any number of scorers may run at once, and each row is scored once.
+    """Score rows that have no prediction. Any number of scorers may run at once; each row is scored once.
 
-    The exit status is 0 when all of the scope is scored, 3 when rows failed, 124 when the deadline came before.
+    The exit status is 0 when all rows of the scope are scored, 3 when rows failed, and 124 when the deadline came
+    first.
     """
     from serving.batch.scorer import Plan
     from serving.commands.batch_runs import Runner
@@ -162,7 +176,7 @@ def status_of(summary: Summary) -> int:
     from serving.batch.runs import Outcome
 
     if summary.outcome is Outcome.BLOCKED:
-        raise Failure(FAILED, f"{summary.remaining} rows are claimed by somebody who does nothing with them")
+        raise Failure(FAILED, f"{summary.remaining} rows are claimed by another scorer, which does not score them")
     if summary.outcome is Outcome.DONE:
         return ROWS_FAILED if summary.failed else DONE
     return TIMED_OUT if summary.outcome is Outcome.DEADLINE else INTERRUPTED
@@ -170,10 +184,16 @@ def status_of(summary: Summary) -> int:
 
 @batch.command()
 @click.option(
-    "--runs", "number", type=click.IntRange(0), default=5, metavar="N", help="Latest runs to show; 5 unless given."
+    "--runs",
+    "number",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How many of the latest runs to show.",
 )
 def status(number: int) -> None:
-    """Count rows by model and state, and show the latest runs."""
+    """Show the numbers of rows by model and state, and the latest runs."""
     from serving.batch.state import items_by_model, latest_runs
     from serving.commands.batch_display import summarise
     from serving.commands.batch_text import status_text
@@ -192,7 +212,8 @@ def status(number: int) -> None:
     "state",
     type=click.Choice(["predicted", "unpredicted", "failed", "all"]),
     default="predicted",
-    help="Only rows in this state; predicted unless given.",
+    show_default=True,
+    help="Only rows in this state.",
 )
 def export(  # noqa: PLR0917 - click passes options by name
     file: Path,
@@ -203,9 +224,9 @@ def export(  # noqa: PLR0917 - click passes options by name
     model: str | None,
     state: str,
 ) -> None:
-    """Write rows with their predictions to FILE, in the order of their ids; `-` is standard output."""
+    """Write rows with their predictions to FILE, in the order of their ids. `-` is standard output."""
     from serving.batch.exporting import export as export_rows
-    from serving.batch.reading import format_of
+    from serving.batch.row_files import format_of
     from serving.batch.tables import Status
     from serving.commands.batch_display import Bar, summarise
 
@@ -231,7 +252,7 @@ def retry(
     where_id: tuple[int | None, int | None] | None,
     model: str | None,
 ) -> None:
-    """Make failed rows as they were before their first attempt; the next run scores them."""
+    """Reset failed rows to their state before the first attempt, so that the next run scores them."""
     from serving.batch.state import retry as retry_rows
     from serving.commands.batch_display import summarise
 

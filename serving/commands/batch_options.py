@@ -1,4 +1,4 @@
-"""What the commands of `serving batch` have in common: the database, the options of a scope, times and durations."""
+"""What the commands of `serving batch` share: the database, the options of a scope, times and durations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 
 class Moment(_Type):
-    """A time as in ISO 8601; without a zone it is UTC."""
+    """A time in ISO 8601; without a zone it is UTC."""
 
     name = "time"
 
@@ -57,7 +57,7 @@ class Duration(_Type):
 
 
 class Deadline(_Type):
-    """A time, or how long from now on."""
+    """A time, or a duration from now."""
 
     name = "deadline"
 
@@ -70,7 +70,7 @@ class Deadline(_Type):
 
 
 class IdRange(_Type):
-    """`A..B`, both ends belong to it; either may be left out."""
+    """`A..B`, with both ends included; either may be left out."""
 
     name = "range"
 
@@ -87,10 +87,10 @@ class IdRange(_Type):
 
 
 def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """`--since`, `--until`, `--where-id` and `--model`, which the command gets as one `scope`."""
+    """Add `--since`, `--until`, `--where-id` and `--model`, whose values `scope_of` takes."""
     options = [
-        click.option("--since", type=Moment(), metavar="TIME", help="Only rows that were inserted then or later."),
-        click.option("--until", type=Moment(), metavar="TIME", help="Only rows that were inserted before."),
+        click.option("--since", type=Moment(), metavar="TIME", help="Only rows inserted at this time or later."),
+        click.option("--until", type=Moment(), metavar="TIME", help="Only rows inserted before this time."),
         click.option("--where-id", type=IdRange(), metavar="A..B", help="Only rows with these ids."),
         click.option("--model", metavar="NAME", help="Only rows of this model."),
     ]
@@ -111,9 +111,24 @@ def scope_of(
     return Scope(since=since, until=until, first_id=first, last_id=last, model=model)
 
 
+def served_model(settings: Settings, name: str | None) -> str:
+    """The model that a command is about: `name`, else `default_model` where that is enabled, else none (empty).
+
+    Raises:
+        click.UsageError: `name` is not in the configuration, or not enabled.
+    """
+    from serving.batch.checks import unknown_model
+
+    if name is None:
+        return settings.default_model if settings.default_model in settings.served else ""
+    if name not in settings.served:
+        raise click.UsageError(f"--model: {unknown_model(name, settings.served)}")
+    return name
+
+
 @contextmanager
 def failures() -> Iterator[None]:
-    """What goes wrong with the settings, the database or a model ends the command with one line."""
+    """End the command with one line when the settings, the database or a model cannot be used."""
     from sqlalchemy.exc import DBAPIError
 
     from serving.batch.persistence import DatabaseAwayError, cause
@@ -129,11 +144,11 @@ def failures() -> Iterator[None]:
 
 @contextmanager
 def opened(*, idle: bool = False, tables: bool = True) -> Iterator[tuple[Database, Settings]]:
-    """The database of the settings, and the settings; what goes wrong in the block ends the command.
+    """The database of the settings, and the settings. Errors in the block end the command with one line.
 
     Args:
-        idle: the server gives up a connection that stands still for longer than a lease.
-        tables: they have to be there.
+        idle: let the server close a connection that is idle for longer than a lease.
+        tables: require that the tables are there.
     """
     with failures():
         from serving.batch.database import Database

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def inventory(sides: tuple[str, str] | None, as_json: bool) -> int:
-    """Print what exactly is here: system, CPU, Python, libraries, engines and models."""
+    """Print what is here: system, CPU, Python, libraries, engines and models."""
     from serving.core.errors import ConfigurationError, ModelError, UnavailableError
 
     try:
@@ -87,7 +87,8 @@ def _lines(taken: Inventory) -> Iterator[str]:
     for name, engine in (taken.engines or {}).items():
         yield f"{'engine':<10} {' '.join([name, engine.version, *engine.providers])}"
     for name, model in taken.models.items():
-        yield f"{'model':<10} {name}: {model.tag}, made {model.created_at}, weights: {model.weights.origin}"
+        weights = f", weights: {model.weights.origin}" if model.weights else ""
+        yield f"{'model':<10} {name}: {model.tag}, made {model.created_at}, {model.kind}, {model.task}{weights}"
         for file, digest in model.files.items():
             yield f"{'':<10} {file} {digest}"
     for library, version in taken.libraries.items():

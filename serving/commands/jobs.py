@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from serving.commands import given
 from serving.commands.exits import DONE
-from serving.commands.following import connected, follow
+from serving.commands.job_waiting import connected, follow
 
 if TYPE_CHECKING:
     from serving.client import Client, Job
@@ -23,18 +23,19 @@ _url = click.option(
     envvar="SERVING_URL",
     default=_DEFAULT_URL,
     metavar="URL",
-    help=f"The server; $SERVING_URL or {_DEFAULT_URL} unless given.",
+    help=f"The server. Default: $SERVING_URL, else {_DEFAULT_URL}.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Print a JSON object on a line for each job.")
 _retry_for = click.option(
     "--retry-for",
     type=click.FloatRange(0),
     default=10.0,
+    show_default=True,
     metavar="SECONDS",
-    help="Repeat a request for so long while the server is away or busy; 10 unless given.",
+    help="How long a request is repeated while the server is away or busy.",
 )
 _timeout = click.option(
-    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer; for ever unless given."
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Wait no longer. Default: no limit."
 )
 _job_ids = click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
 
@@ -58,8 +59,11 @@ def jobs() -> None:
 @jobs.command()
 @click.argument("model")
 @_options(
-    click.option("--rows", metavar="JSON", help="Rows of measurements, such as '[[5.1, 3.5, 1.4, 0.2]]'."),
-    click.option("--file", type=click.File("rb"), help="File with the rows as JSON; `-` is standard input."),
+    click.option(
+        "--rows", metavar="JSON", help="Rows as lists or as objects by column, such as '[[5.1, 3.5, 1.4, 0.2]]'."
+    ),
+    click.option("--tensors", metavar="JSON", help="Tensors by name, such as '{\"user\": [[1.0, 0.5]]}'."),
+    click.option("--file", type=click.File("rb"), help="File with rows or tensors as JSON; `-` is standard input."),
     click.option(
         "--image",
         "images",
@@ -71,12 +75,15 @@ def jobs() -> None:
     click.option("--top-k", type=click.IntRange(1), metavar="N", help="Classes to name for an image."),
     click.option("--max-retries", type=click.IntRange(0), metavar="N", help="Attempts after the first."),
     click.option(
-        "--ttl", type=click.FloatRange(0, min_open=True), metavar="SECONDS", help="Expire unless begun by then."
+        "--ttl",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        help="Expire the job unless it starts within this time.",
     ),
     click.option(
         "--idempotency-key", metavar="KEY", help="The same key and input make one job, however often it is submitted."
     ),
-    click.option("--wait", is_flag=True, help="Wait for the end and print what came of it."),
+    click.option("--wait", is_flag=True, help="Wait for the end of the jobs and print their results."),
     _timeout,
     _json,
     _url,
@@ -85,6 +92,7 @@ def jobs() -> None:
 def submit(  # noqa: PLR0917 - click passes options by name
     model: str,
     rows: str | None,
+    tensors: str | None,
     file: IO[bytes] | None,
     images: tuple[Path, ...],
     top_k: int | None,
@@ -98,19 +106,22 @@ def submit(  # noqa: PLR0917 - click passes options by name
     retry_for: float,
 ) -> int:
     """Submit a job for MODEL and print its id; with several images, several jobs."""
-    if sum((rows is not None, file is not None, bool(images))) != 1:
-        raise click.UsageError("one of --rows, --file and --image is required")
+    if [rows is not None, tensors is not None, file is not None, bool(images)].count(True) != 1:
+        raise click.UsageError("one of --rows, --tensors, --file and --image is required")
     if timeout is not None and not wait:
         raise click.UsageError("--timeout goes with --wait")
     if idempotency_key is not None and len(images) > 1:
         raise click.UsageError("--idempotency-key is for one job, and each image is one")
     inputs: list[dict[str, Any]]
-    if images:
-        inputs = [{"image": path, "top_k": top_k} for path in images]
+    if file is not None:
+        inputs = [given.read_file(file)]
+    elif rows is not None:
+        inputs = [given.from_json(given.read_json(rows))]
+    elif tensors is not None:
+        inputs = [given.read_tensors(tensors)]
     else:
-        text = rows if rows is not None else file.read() if file is not None else b""
-        inputs = [{"rows": _read_rows(text), "top_k": top_k}]
-    options = {"idempotency_key": idempotency_key, "max_retries": max_retries, "ttl_seconds": ttl}
+        inputs = [{"image": path} for path in images]
+    options = {"top_k": top_k, "idempotency_key": idempotency_key, "max_retries": max_retries, "ttl_seconds": ttl}
     submitted: list[Job] = []
     try:
         with connected(url, retry_for=retry_for) as client:
@@ -146,7 +157,7 @@ def status(job_ids: tuple[str, ...], as_json: bool, url: str, retry_for: float) 
 @_job_ids
 @_options(_timeout, _json, _url, _retry_for)
 def wait(job_ids: tuple[str, ...], timeout: float | None, as_json: bool, url: str, retry_for: float) -> int:
-    """Wait until jobs have ended and print what came of them.
+    """Wait until jobs have ended and print their results.
 
     Progress goes to standard error. Once the server has answered, its outages do not end the waiting.
     """
@@ -168,7 +179,7 @@ def cancel(job_ids: tuple[str, ...], as_json: bool, url: str, retry_for: float) 
 @_job_ids
 @_options(_json, _url, _retry_for)
 def retry(job_ids: tuple[str, ...], as_json: bool, url: str, retry_for: float) -> None:
-    """Queue failed or expired jobs anew."""
+    """Queue failed or expired jobs again."""
     _each(job_ids, lambda client, job_id: client.retry(job_id), as_json=as_json, url=url, retry_for=retry_for)
 
 
@@ -176,7 +187,9 @@ def retry(job_ids: tuple[str, ...], as_json: bool, url: str, retry_for: float) -
 @_options(
     click.option("--status", type=click.Choice(_STATUSES), help="Only jobs in this state."),
     click.option("--model", metavar="NAME", help="Only jobs of this model."),
-    click.option("--limit", type=click.IntRange(1), default=50, metavar="N", help="At most so many; 50 unless given."),
+    click.option(
+        "--limit", type=click.IntRange(1), default=50, show_default=True, metavar="N", help="Most jobs to list."
+    ),
     _json,
     _url,
     _retry_for,
@@ -212,11 +225,11 @@ def stats(as_json: bool, url: str, retry_for: float) -> None:
         click.echo("\n".join(stats_table(figures)))
 
 
-def _submit(client: Client, model: str, **given: Any) -> Job:
+def _submit(client: Client, model: str, **inputs: Any) -> Job:
     try:
-        return client.submit(model, **given)
+        return client.submit(model, **inputs)
     except OSError as error:
-        raise click.UsageError(f"{given['image']}: {error.strerror}") from error
+        raise click.UsageError(f"{inputs['image']}: {error.strerror}") from error
 
 
 def _each(
@@ -233,15 +246,3 @@ def _print(job: Job, *, as_json: bool, text: str) -> None:
     from serving.commands.text import dumps
 
     click.echo(dumps(fields(job)) if as_json else text)
-
-
-def _read_rows(text: str | bytes) -> Any:
-    """The rows in JSON: a list of rows, or the `{"data": …}` of `/predict`. The server judges what is in them."""
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"the rows are not JSON: {error}") from error
-    rows = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(rows, list):
-        raise click.UsageError("the rows have to be a list of lists, such as [[5.1, 3.5, 1.4, 0.2]]")
-    return rows

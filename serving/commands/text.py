@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ from serving.client.answers import Job
 from serving.commands.exits import one_line
 from serving.jobs.job import ModelStats, Status
 
+_WIDEST = 100_000
+"""Columns of a line of a table."""
 COLOURS = {
     Status.QUEUED: "blue",
     Status.RUNNING: "cyan",
@@ -29,7 +31,7 @@ def dumps(value: Any) -> str:
 
 
 def outcome(job: Job) -> str:
-    """What came of a job: its result as JSON, or why there is none."""
+    """How a job ended: its result as JSON, or why there is none."""
     if job.status is Status.SUCCEEDED:
         return one_line(dumps(job.result))
     return one_line(f"{job.error.message} ({job.error.code})") if job.error else ""
@@ -88,7 +90,7 @@ def jobs_table(jobs: Sequence[Job]) -> Iterator[str]:
         ]
         for job in jobs
     ]
-    yield from _table(["JOB", "MODEL", "STATUS", "ATTEMPTS", "SUBMITTED", "ERROR"], rows)
+    yield from table(["JOB", "MODEL", "STATUS", "ATTEMPTS", "SUBMITTED", "ERROR"], rows)
 
 
 def stats_table(stats: Mapping[str, ModelStats]) -> Iterator[str]:
@@ -101,7 +103,7 @@ def stats_table(stats: Mapping[str, ModelStats]) -> Iterator[str]:
         ]
         for model, figures in stats.items()
     ]
-    yield from _table(["MODEL", *(status.upper() for status in Status), "OLDEST QUEUED", "FINISHED/S"], rows)
+    yield from table(["MODEL", *(status.upper() for status in Status), "OLDEST QUEUED", "FINISHED/S"], rows)
 
 
 def moment(at: datetime) -> str:
@@ -117,7 +119,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d} min"
 
 
-def _table(header: list[str], rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in [header, *rows]:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    """The lines of a table; they are as long as they have to be, as other programs read them."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    for row in (header, *rows):
+        grid.add_row(*(Text(cell, no_wrap=True, overflow="ignore") for cell in row))
+    console = Console(width=_WIDEST, color_system=None, highlight=False)
+    with console.capture() as captured:
+        console.print(grid)
+    yield from (line.rstrip() for line in captured.get().splitlines())

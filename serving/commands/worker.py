@@ -13,23 +13,24 @@ from serving.commands.exits import FAILED, Failure
     "models",
     multiple=True,
     metavar="NAME",
-    help="Do jobs of this model; may be given several times. Every model that the configuration enables unless given.",
+    help="Run jobs of this model; may be given several times. Default: every model that the configuration enables.",
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(1),
     default=1,
+    show_default=True,
     metavar="N",
-    help="Engine calls of a model at a time; 1 unless given.",
+    help="Engine calls of a model at a time.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65_535),
     metavar="PORT",
-    help="Port of /readyz and /metrics, 0 for a free one. `jobs.worker_port` of the configuration unless given.",
+    help="Port of /readyz and /metrics, 0 for a free one. Default: `jobs.worker_port` of the configuration.",
 )
 def worker(models: tuple[str, ...], concurrency: int, port: int | None) -> int:
-    """Do jobs until SIGTERM or Ctrl-C.
+    """Run jobs until SIGTERM or Ctrl-C.
 
     Any number of workers may run on any number of hosts, as long as all have the same `jobs.url`. The exit status
     is 0 after a drain within the grace period.

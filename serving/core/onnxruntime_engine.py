@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
@@ -75,7 +74,7 @@ class OnnxRuntimeEngine(Engine):
             logger.info("the graph refused its input: %s", error)
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in tensors.items())
             raise InvalidInputError(f"the model cannot compute these values or shapes: {shapes}") from error
-        return {name: np.asarray(value) for name, value in zip(self._outputs, found, strict=True)}
+        return dict(zip(self._outputs, found, strict=True))
 
 
 def open_session(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,15 +14,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.core.errors import ServingError
 from serving.http.errors import REQUEST_ID_KEY, error_answer, internal_error
-from serving.http.exchange import CLIENT_LEFT, Answer, Exchange
+from serving.http.exchange import CLIENT_LEFT, ID_HEADER, Answer, Exchange
 from serving.http.routes import UNMATCHED, Routes
 from serving.metrics import Metrics
 from serving.metrics.prediction_log import log_prediction
 
 error_logger = logging.getLogger("serving.error")
-
-_ID_HEADER = b"x-request-id"
-_valid_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +64,7 @@ class Application:
             return
         started = perf_counter()
         state = self._state()
-        request_id = next((value for name, value in scope["headers"] if name == _ID_HEADER), None)
-        if request_id is None or not _valid_id(request_id):
-            # Unique, not secret: the generator is seeded from the system for each process.
-            request_id = b"%032x" % random.getrandbits(128)
-        exchange = Exchange(
-            request_id.decode("ascii"), scope, receive, max_bytes=self._max_bytes, time_limit=self._time_limit
-        )
+        exchange = Exchange(scope, receive, max_bytes=self._max_bytes, time_limit=self._time_limit)
         endpoint = UNMATCHED
         gauge: Gauge | None = None
         try:
@@ -84,21 +73,21 @@ class Application:
             gauge = self._gauge(state.metrics, endpoint)
             gauge.inc()
             if match.route.handler is None:
-                await self._pass_on(exchange, send, request_id)
+                await self._pass_on(exchange, send)
                 return
             exchange.parameters = match.parameters
             exchange.check_length()
-            await self._send(await match.route.handler(exchange), exchange, send, request_id)
+            await self._send(await match.route.handler(exchange), exchange, send)
         except ClientDisconnect:
             pass
         except ServingError as error:
             answer = error_answer(error, path=scope["path"], request_id=exchange.id)
-            await self._send(answer, exchange, send, request_id)
+            await self._send(answer, exchange, send)
         except Exception:  # the last place that knows the request: log it, answer, go on
             error_logger.exception("%s failed request_id=%s", endpoint, exchange.id)
             if exchange.status == CLIENT_LEFT:
                 answer = error_answer(internal_error(), path=scope["path"], request_id=exchange.id)
-                await self._send(answer, exchange, send, request_id)
+                await self._send(answer, exchange, send)
         finally:
             if gauge is not None:
                 gauge.dec()
@@ -121,18 +110,18 @@ class Application:
         return gauge
 
     @staticmethod
-    async def _send(answer: Answer, exchange: Exchange, send: Send, request_id: bytes) -> None:
+    async def _send(answer: Answer, exchange: Exchange, send: Send) -> None:
         exchange.status = answer.status
         answer.headers.append((b"content-length", b"%d" % len(answer.body)))
-        answer.headers.append((_ID_HEADER, request_id))
+        answer.headers.append((ID_HEADER, exchange.id.encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    async def _pass_on(self, exchange: Exchange, send: Send, request_id: bytes) -> None:
+    async def _pass_on(self, exchange: Exchange, send: Send) -> None:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (_ID_HEADER, request_id)]
+                message["headers"] = [*message.get("headers", ()), (ID_HEADER, exchange.id.encode())]
             await send(message)
 
         exchange.scope[REQUEST_ID_KEY] = exchange.id

@@ -123,7 +123,8 @@ class BatchHandler:
                 raise _wrong(f"{place}.model", error.message) from error
             fault = codec.check_row(msgspec.json.encode(item.values).decode())
             if fault is not None:
-                raise _wrong(f"{place}.{fault.field}", fault.message)
+                found = fault.details[0] if fault.details else ErrorDetail("values", fault.message)
+                raise _wrong(f"{place}.{found.field}", found.message.removeprefix("values: "))
             rows.append((item.model, item.values))
         return rows
 

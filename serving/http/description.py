@@ -42,6 +42,30 @@ class ModelDescription(BaseModel):
     prediction_type: str = Field(description="dtype of what is predicted; `mixed` for several tensors")
     prediction_structure: str = Field(description="its shape for one row, as `(1,3)`")
     prediction_sample: Any
+    name: str = Field(description="as in the routes")
+    scores: str = Field(description="output with the scores of classes or the predicted numbers; empty for raw tensors")
+    protocol_inputs: list[TensorSpec] = Field(
+        description="what the standard protocols take; elements of the dtype `bytes` are files"
+    )
+
+
+def interface(model: Model) -> dict[str, Any]:
+    """What a client has to know of `model` to ask it and to read its answers, as JSON.
+
+    It is part of the metadata. Over gRPC, where there is no such route, the model's configuration has it.
+    """
+    metadata = model.metadata
+    return {
+        "name": model.name,
+        "kind": metadata.kind,
+        "task": metadata.task,
+        "scores": metadata.scores,
+        "classes": len(metadata.labels),
+        "feature_names": metadata.feature_names,
+        "inputs": [spec.model_dump() for spec in metadata.inputs],
+        "outputs": [spec.model_dump() for spec in metadata.outputs],
+        "protocol_inputs": [spec.model_dump() for spec in model.codec.offered()[0]],
+    }
 
 
 def describe(model: Model, answer: bytes) -> ModelDescription:
@@ -55,19 +79,14 @@ def describe(model: Model, answer: bytes) -> ModelDescription:
     request, response = model.codec.sample_json(), json.loads(answer)
     predicted = [spec for spec in metadata.outputs if spec.name == metadata.scores] or metadata.outputs
     return ModelDescription(
+        **interface(model),
         tag=model.tag,
         version=model.tag.partition(":")[2],
         created_at=model.stored.created_at,
-        kind=metadata.kind,
-        task=metadata.task,
         weights=weights.origin if weights else "",
         trained=weights.trained if weights else None,
         weights_description=weights.description if weights else "",
         weights_sha256=weights.sha256 if weights else "",
-        classes=len(metadata.labels),
-        feature_names=metadata.feature_names,
-        inputs=metadata.inputs,
-        outputs=metadata.outputs,
         image=metadata.image,
         metrics=metadata.metrics,
         verification=metadata.verification,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 
@@ -16,6 +18,8 @@ from serving.core.errors import DeadlineExceededError, InvalidInputError, Payloa
 CLIENT_LEFT = 499
 """Status of a request that got no answer; nginx' name for it."""
 TIMEOUT_HEADER = b"x-request-timeout-ms"
+ID_HEADER = b"x-request-id"
+_valid_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 Headers = Iterable[tuple[bytes, bytes]]
 JSON: Headers = ((b"content-type", b"application/json"),)
 
@@ -40,7 +44,7 @@ class Exchange:
     """One request while it is being answered; what a model has to know of it (`serving.model.Call`).
 
     Attributes:
-        id: for logs and messages.
+        id: from `X-Request-ID`, or made; for logs and messages.
         parameters: those of the path.
         status: of the answer, once there is one.
         size: what is predicted, as `rows=3` or `pixels=307200`; the model or its codec fills it in.
@@ -49,12 +53,14 @@ class Exchange:
     """
 
     __slots__ = (
+        "_length",
         "_max_bytes",
         "_read",
         "_receive",
         "_time_limit",
         "deadline",
         "id",
+        "is_plain_json",
         "model",
         "parameters",
         "scope",
@@ -62,8 +68,7 @@ class Exchange:
         "status",
     )
 
-    def __init__(self, request_id: str, scope: Scope, receive: Receive, *, max_bytes: int, time_limit: float) -> None:
-        self.id = request_id
+    def __init__(self, scope: Scope, receive: Receive, *, max_bytes: int, time_limit: float) -> None:
         self.scope = scope
         self.parameters: Mapping[str, str] = {}
         self.status = CLIENT_LEFT
@@ -74,6 +79,23 @@ class Exchange:
         self._max_bytes = max_bytes
         self._time_limit = time_limit
         self._read = 0
+        self._length = 0
+        request_id = b""
+        self.is_plain_json = True
+        """Whether the body is said to be JSON, or nothing, and the client has no time limit of its own."""
+        for name, value in scope["headers"]:
+            if name == b"content-type":
+                self.is_plain_json &= value in (b"application/json", b"")
+            elif name == b"content-length":
+                self._length = int(value)  # the server has checked that it is a number
+            elif name == ID_HEADER:
+                request_id = request_id or value
+            elif name == TIMEOUT_HEADER:
+                self.is_plain_json = False
+        if not request_id or not _valid_id(request_id):
+            # Unique, not secret: the generator is seeded from the system for each process.
+            request_id = b"%032x" % random.getrandbits(128)
+        self.id = request_id.decode("ascii")
 
     @property
     def path(self) -> str:
@@ -88,14 +110,6 @@ class Exchange:
     def query(self) -> QueryParams:
         """The parameters behind the question mark."""
         return QueryParams(self.scope["query_string"])
-
-    @property
-    def is_plain_json(self) -> bool:
-        """Whether the body is said to be JSON, or nothing, and the client has no time limit of its own."""
-        for name, value in self.scope["headers"]:
-            if (name == b"content-type" and value not in (b"application/json", b"")) or name == TIMEOUT_HEADER:
-                return False
-        return True
 
     async def receive(self) -> Message:
         """The next message of the server, within the limit of bytes.
@@ -116,9 +130,7 @@ class Exchange:
         Raises:
             PayloadTooLargeError: it is larger than it may be.
         """
-        # The server has checked that the header is a number.
-        length = self.header(b"content-length")
-        if length is not None and int(length) > self._max_bytes:
+        if self._length > self._max_bytes:
             raise self._too_large()
 
     def _too_large(self) -> PayloadTooLargeError:

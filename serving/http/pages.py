@@ -40,9 +40,12 @@ class Metadata:
     def __init__(self, model: Model, predict: Predict) -> None:
         self._model = model
         self._predict = predict
+        self._timed = not model.computes_here(batched=False)
         self._body = b""
 
     async def __call__(self, exchange: Exchange) -> Answer:
+        if self._timed:
+            exchange.time_limit()  # a wrong one is refused whether there is anything to wait for or not
         if not self._body:
             sample = await self._predict.test(exchange)
             exchange.model = None  # no prediction of the caller's, so that it is not logged as one

@@ -103,4 +103,7 @@ def _compile(route: Route) -> re.Pattern[str]:
 
 
 def _not_allowed(methods: Iterable[str]) -> MethodNotAllowedError:
-    return MethodNotAllowedError(", ".join(sorted(methods)))
+    allowed = set(methods)
+    if "GET" in allowed:
+        allowed.add("HEAD")
+    return MethodNotAllowedError(", ".join(sorted(allowed)))

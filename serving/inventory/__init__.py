@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, Field
 
 import serving
@@ -56,13 +57,15 @@ class ModelInventory(BaseModel):
     tag: str
     created_at: str
     format: str
-    weights: Weights | None
+    kind: str = Field(description="of its requests: rows, image or tensors")
+    task: str = Field(description="classification, regression or raw")
+    weights: Weights | None = Field(None, description="where they come from, as far as that is known")
     files: dict[str, str] = Field(description="SHA-256 of each file of the model")
     classes: int
     inputs: list[TensorSpec]
     outputs: list[TensorSpec]
     metrics: dict[str, float]
-    verification: Verification | None = Field(description="the exported graph against the original model")
+    verification: Verification | None = Field(None, description="the exported graph against the original model")
     versions: dict[str, str] = Field(description="Python and the libraries that made the model")
 
 
@@ -126,6 +129,8 @@ def describe_model(model: StoredModel) -> ModelInventory:
         tag=model.tag,
         created_at=model.created_at,
         format=metadata.format,
+        kind=metadata.kind,
+        task=metadata.task,
         weights=metadata.weights,
         files=_hashes(model.path),
         classes=len(metadata.labels),
@@ -180,10 +185,5 @@ def _engines() -> dict[str, Engine]:
 
 
 def _libraries() -> dict[str, str]:
-    found = {canonical(item.metadata["Name"]): item.version for item in importlib.metadata.distributions()}
+    found = {str(canonicalize_name(item.metadata["Name"])): item.version for item in importlib.metadata.distributions()}
     return dict(sorted(found.items()))
-
-
-def canonical(name: str) -> str:
-    """A distribution's name as package indexes compare it."""
-    return re.sub(r"[-_.]+", "-", name).lower()

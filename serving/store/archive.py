@@ -45,7 +45,7 @@ def _decompress(packed: Path, target: Path, max_bytes: int) -> None:
             content = decompressor.decompress(piece, max_length=_CHUNK)
             written += len(content)
             if written > max_bytes:
-                raise ModelError(f"larger than {max_bytes} bytes when unpacked (models.max_bytes)")
+                raise ModelError(f"larger than {max_bytes} bytes when unpacked (model_source.max_bytes)")
             output.write(content)
         if decompressor.unused_data or source.read(1):
             raise ModelError("there is more in it after its end")

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
-from serving.inventory import canonical
 from serving.settings import SOURCE
 
 LOCK = SOURCE / "requirements" / "serve.lock"
@@ -19,7 +19,7 @@ def locked_versions(lock: Path = LOCK) -> dict[str, str]:
     for block in _blocks(lock):
         requirement = _requirement(block)
         (specifier,) = requirement.specifier
-        found[canonical(requirement.name)] = specifier.version
+        found[canonicalize_name(requirement.name)] = specifier.version
     return dict(sorted(found.items()))
 
 

@@ -151,6 +151,8 @@ class ModelMetadata(_Record):
 
 ONNX_FILE = "model.onnx"
 """Name of the graph inside a stored ONNX model."""
+MODEL_FILE = "model.yaml"
+"""Name of the file with what BentoML and this project say of a stored model."""
 SAMPLE_FILE = "sample.tensors"
 """Name of the file with inputs that the model has been tried with, in the form of `serving.core.tensors.to_bytes`."""
 SAVED_MODEL_DIRECTORY = "saved_model"

@@ -10,10 +10,10 @@ from sqlalchemy import select
 
 from serving.batch.database import Database
 from serving.batch.loading import insert_rows
-from serving.batch.predictor import Predictions
 from serving.batch.scorer import Plan, Scorer, Summary
 from serving.batch.stopping import Stopper
 from serving.batch.tables import Item
+from serving.codecs.base import RowAnswers
 
 TAG = "sums:1"
 
@@ -28,7 +28,7 @@ class Sums:
         self.calls: list[int] = []
         self.during = during
 
-    def predict(self, values: Sequence[str]) -> Predictions:
+    def predict(self, values: Sequence[str]) -> RowAnswers:
         self.calls.append(len(values))
         self.during()
         rows = [json.loads(text) for text in values]
@@ -37,7 +37,7 @@ class Sums:
         ]
         texts = [json.dumps({"sum": sum(row)}) if isinstance(row, list) else None for row in rows]
         labels = [None if text is None else "a\\b'c\t%" for text in texts]
-        return Predictions(texts, labels, errors)
+        return RowAnswers(texts, labels, errors)
 
 
 class Silent:

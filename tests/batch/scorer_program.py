@@ -16,11 +16,11 @@ from dataclasses import asdict
 from typing import Any
 
 from serving.batch.database import Database
-from serving.batch.iris import IrisPredictor
 from serving.batch.persistence import Persistent  # noqa: F401 - loads what a scorer needs
-from serving.batch.predictor import Predictor
+from serving.batch.predictor import predictors
 from serving.batch.scorer import Plan, Scorer
 from serving.batch.stopping import Stopper
+from serving.settings import Settings
 from serving.store.models import open_model
 
 
@@ -32,11 +32,7 @@ class _Quiet:
 
 def _score(order: dict[str, Any]) -> dict[str, Any]:
     database = Database(order.pop("url"), idle_seconds=order["lease_seconds"])
-
-    def open_iris() -> Predictor:
-        return IrisPredictor(open_model("iris:latest"))
-
-    return asdict(Scorer(database, {"iris": open_iris}, progress=_Quiet(), stopper=Stopper()).run(Plan(**order)))
+    return asdict(Scorer(database, predictors(Settings()), progress=_Quiet(), stopper=Stopper()).run(Plan(**order)))
 
 
 def main() -> None:

@@ -16,13 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from serving.batch.database import Database
 from serving.batch.exporting import COLUMNS, export
 from serving.batch.loading import load
-from serving.batch.reading import Line
+from serving.batch.row_files import Line
 from serving.batch.schedule import run_every
 from serving.batch.scope import Scope
 from serving.batch.state import items_by_model
@@ -30,6 +32,7 @@ from serving.batch.tables import Item
 from serving.cli import main
 from serving.core.errors import ConfigurationError
 from serving.settings import get_settings
+from tests import example_models
 from tests.batch.rows import fill, rows, score
 
 Run = Callable[..., tuple[int, Any, str]]
@@ -78,6 +81,57 @@ def test_from_a_file_to_predictions_and_back(model_store: Path, run: Run, tmp_pa
     assert (first["values"], first["label"], second["label"]) == (SETOSA, "setosa", "virginica")
     assert first["model_tag"].startswith("iris:")
     assert sum(first["prediction"]) == pytest.approx(1)
+
+
+@pytest.fixture
+def flats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with a string, a number and a whole number as columns, as the only one."""
+    stored = example_models.flats(tmp_path)
+    configuration = tmp_path / "configuration.yaml"
+    configuration.write_text("models: {flats: {}}")
+    monkeypatch.setenv("SERVING_CONFIGURATION", str(configuration))
+    monkeypatch.setattr("serving.batch.checks.open_model", lambda tag: {"flats:latest": stored}[tag])
+    get_settings.cache_clear()
+
+
+@pytest.mark.usefixtures("flats")
+def test_a_table_of_strings_and_numbers_goes_by_the_names_of_its_columns(run: Run, tmp_path: Path) -> None:
+    csv_file, parquet, lines = tmp_path / "a.csv", tmp_path / "a.parquet", tmp_path / "a.jsonl"
+    csv_file.write_text("id,Rooms,city,area\n1,2,Bern,10.5\n2,x,Bern,10\n3,0,007,5\n4,1.5,Paris,1\n")
+    pq.write_table(pa.table({"rooms": [2, 0], "city": ["Bern", "007"], "area": [10.5, 5], "note": ["a", "b"]}), parquet)
+    lines.write_text('["Bern",10.5,2]\n{"model":"flats","values":{"rooms":0,"area":5,"city":"007"}}\n')
+    run("init")
+    assert run("load", str(csv_file), "--model", "flats")[:2] == (
+        3, {"loaded": 2, "rejected": 2, "rejects": f"{csv_file}.rejected"}
+    )  # fmt: skip
+    rejected = [json.loads(line) for line in Path(f"{csv_file}.rejected").read_text().splitlines()]
+    assert [(each["line"], each["error"].partition(":")[0]) for each in rejected] == [
+        (3, "not a number"),
+        (5, "values"),
+    ]
+    assert run("load", str(parquet), "--model", "flats")[:2] == (0, {"loaded": 2, "rejected": 0, "rejects": None})
+    # The first line names no model, and there is no default_model.
+    assert run("load", str(lines))[1]["rejected"] == 1
+    assert json.loads(Path(f"{lines}.rejected").read_text())["error"] == "the row names no model; served: flats"
+
+    assert run("score")[1]["succeeded"] == 5
+    exported = tmp_path / "out.jsonl"
+    run("export", str(exported))
+    found = [json.loads(line) for line in exported.read_text().splitlines()]
+    assert [each["label"] for each in found] == ["dear"] * 5
+    bern, other = (example_models.flats_expected(*row) for row in (("Bern", 10.5, 2), ("007", 5, 0)))
+    np.testing.assert_allclose([each["prediction"] for each in found], [bern, other, bern, other, other], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("flats")
+def test_a_model_that_is_not_served_is_named_with_those_that_are(run: Run, url: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,2\n")
+    run("init")
+    status, _, errors = run("load", str(tmp_path / "a.csv"), "--model", "iris")
+    assert (status, "there is no model 'iris'; served: flats" in errors) == (2, True)
+    fill(Database(url), 1, model="iris", values=SETOSA)
+    assert run("score")[0] == 3
+    assert rows(Database(url), Item.error) == ["there is no such model; served: flats"]
 
 
 def test_failed_rows_are_a_status_of_their_own(model_store: Path, run: Run, url: str) -> None:  # noqa: ARG001
@@ -153,6 +207,9 @@ def test_a_database_that_cannot_be_used_is_one_line_without_its_password(
 
 
 def test_a_file_is_loaded_as_a_whole_or_not_at_all(database: Database, tmp_path: Path) -> None:
+    def check(model: str, values: str) -> str | None:
+        return None if model == "iris" and values.startswith("[") else "not a list"
+
     def lines(*, torn: bool) -> Iterator[Line]:
         yield from (Line(number, None, json.dumps([number, 1, 1, 1])) for number in range(10_001))
         yield Line(10_002, "iris", "it's bad \\ \t 100%")
@@ -160,14 +217,14 @@ def test_a_file_is_loaded_as_a_whole_or_not_at_all(database: Database, tmp_path:
             raise OSError("the disk is gone")
 
     with pytest.raises(OSError, match="gone"):
-        load(database, lines(torn=True), model="iris", rejects=tmp_path / "a")
+        load(database, lines(torn=True), model="iris", check=check, rejects=tmp_path / "a")
     assert items_by_model(database) == {}
-    done = load(database, lines(torn=False), model="iris", rejects=tmp_path / "b")
+    done = load(database, lines(torn=False), model="iris", check=check, rejects=tmp_path / "b")
     assert (done.loaded, done.rejected) == (10_001, 1)
     assert items_by_model(database)["iris"]["unpredicted"] == 10_001
     assert json.loads((tmp_path / "b").read_text())["line"] == 10_002
     with pytest.raises(ConfigurationError, match="exists"):
-        load(database, lines(torn=False), model="iris", rejects=tmp_path / "b")
+        load(database, lines(torn=False), model="iris", check=check, rejects=tmp_path / "b")
 
 
 def test_every_format_has_the_same_rows(database: Database, tmp_path: Path) -> None:

@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
+from serving.batch.predictor import Predictor, predictors
+from serving.codecs.image import ImageRequest
 from serving.codecs.image_files import ImageFiles, check_image_row
-from serving.batch.images import ImagePredictor
-from serving.batch.predictor import predictors
-from serving.codecs.image_decoding import load_image
+from serving.codecs.opening import open_codec
+from serving.core.engine import Engine
 from serving.core.errors import InvalidInputError
-from serving.core.ranking import image_answer
-from serving.engines import open_inception_v3
+from serving.core.tensors import Tensors
+from serving.placement import open_engine
 from serving.settings import Settings
-from serving.settings.models import ImageSettings
+from serving.settings.models import ModelSettings
 from serving.store.models import open_model
+from tests import example_models
+from tests.jobs.test_work import Counting
 from tests.pictures import encoded, huge_png, picture
-from tests.tiny_models import metadata
 
 FORMATS = ["PNG", "JPEG"]
 PNG = encoded(picture(), "PNG")
@@ -134,59 +136,61 @@ def test_a_file_that_is_too_large_is_not_read(root: Path) -> None:
         ImageFiles(str(root), max_bytes=len(PNG) - 1).read(path("cat.png"))
 
 
-class Engine:
-    """As many classes as the brightness of the picture; waits in a call until it is let go."""
+class Held(Counting):
+    """Runs `before` in each call."""
 
-    description = "of the test"
+    def __init__(self, engine: Engine, before: Callable[[], object] = lambda: None) -> None:
+        super().__init__(engine)
+        self.before = before
 
-    def __init__(self) -> None:
-        self.calls: list[int] = []
-        self.model: Any = type("Model", (), {"tag": "pictures:1", "metadata": metadata()})
-
-    def warm_up(self) -> None: ...
-
-    def predict(self, images: Any) -> Any:
-        self.calls.append(len(images))
-        first = images.reshape(len(images), -1)[:, 0].astype(np.float32) / 255
-        classes = len(self.model.metadata.labels)
-        return np.stack([first, *[(1 - first) / (classes - 1)] * (classes - 1)], axis=1)
+    def _call(self, tensors: Tensors) -> Tensors:
+        self.before()
+        return super()._call(tensors)
 
 
-def predictor(root: Path, engine: Any, **settings: Any) -> ImagePredictor:
-    image = ImageSettings(allowed_formats=FORMATS, **settings)
-    return ImagePredictor(engine, ImageFiles(str(root), max_bytes=10**6), batch_rows=4, image=image)
+class Opened:
+    """A predictor of small pictures that takes four at a time, and its engine."""
+
+    def __init__(self, root: Path, *, decode_threads: int = 1, before: Callable[[], object] = lambda: None) -> None:
+        image = {"allowed_formats": FORMATS, "decode_threads": decode_threads}
+        settings = ModelSettings(image=image, batching={"max_batch_rows": 4})  # type: ignore[arg-type]
+        stored = example_models.colours(root.parent)
+        self.codec = open_codec(stored, settings)
+        self.engine = Held(open_engine(stored, settings), before)
+        self.predictor = Predictor(self.codec, self.engine, ImageFiles(str(root), max_bytes=10**6))
 
 
 def test_every_row_gets_its_own_answer(root: Path) -> None:
     """Bad ones between good ones, more than a batch, in order."""
-    engine = Engine()
     bad = {2: (b"no image", "not an image"), 5: (huge_png(), "pixels"), 6: (PNG[:200], "truncated or damaged")}
-    rows = []
+    names = []
     for number in range(11):
         content = bad[number][0] if number in bad else encoded(picture(seed=number, width=40 + number), "PNG")
         (root / f"{number}.png").write_bytes(content)
-        rows.append(path(f"{number}.png"))
-    rows.insert(3, path("../secret.png"))
-    found = predictor(root, engine, decode_threads=2).predict(rows)
+        names.append(f"{number}.png")
+    names.insert(3, "../secret.png")
+    opened = Opened(root, decode_threads=2)
+    found = opened.predictor.predict([path(name) for name in names])
 
-    assert engine.calls == [2, 2, 4], "what cannot be decoded is not scored"
-    labels = engine.model.metadata.labels
-    for position, row in enumerate(rows):
-        name = json.loads(row)["image_path"]
+    assert opened.engine.calls == [2, 2, 4], "what cannot be decoded is not scored"
+    for position, name in enumerate(names):
         number = int(name.split(".")[0]) if name[0].isdigit() else None
         if number is None or number in bad:
             expected = NOT_BELOW if number is None else bad[number][1]
             assert expected in (found.errors[position] or "")
-            assert found.texts[position] is found.labels[position] is None
+            assert found.predictions[position] is found.labels[position] is None
             continue
-        pixel = load_image((root / name).read_bytes(), formats=FORMATS, max_pixels=10**6).array.flat[0] / 255
-        answer = json.loads(found.texts[position] or "")
-        by_label = {candidate["label"]: candidate["probability"] for candidate in answer}
-        assert by_label[labels[0]] == pytest.approx(pixel, abs=1e-6)
-        assert [set(candidate) for candidate in answer] == [{"label", "class_id", "probability"}] * len(answer)
-        assert found.labels[position] == answer[0]["label"]
+        request = ImageRequest((root / name).read_bytes(), 3)
+        answer = json.loads(opened.codec.answer(opened.engine.run(opened.codec.tensors(request)[0]), request))
+        row = json.loads(found.predictions[position] or "")
+        assert [candidate["label"] for candidate in row] == [each["label"] for each in answer["predictions"]]
+        assert [candidate["probability"] for candidate in row] == pytest.approx(
+            [each["probability"] for each in answer["predictions"]], abs=1e-6
+        )
+        assert [set(candidate) for candidate in row] == [{"label", "class_id", "probability"}] * 3
+        assert found.labels[position] == row[0]["label"]
         assert found.errors[position] is None
-    assert predictor(root, engine).predict([]).texts == []
+    assert opened.predictor.predict([]).predictions == []
 
 
 def test_images_are_decoded_while_others_are_scored(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,43 +198,65 @@ def test_images_are_decoded_while_others_are_scored(root: Path, monkeypatch: pyt
     decoded = 0
     enough = threading.Event()
     one_more = threading.Lock()
+    opened = Opened(root, before=lambda: enough.wait(60) or pytest.fail("nothing was decoded meanwhile"))
+    decode = opened.codec.tensors
 
-    def load(*arguments: Any, **options: Any) -> Any:
+    def tensors(request: Any) -> Any:
         nonlocal decoded
-        loaded = load_image(*arguments, **options)
+        found = decode(request)
         with one_more:
             decoded += 1
             if decoded > 4:
                 enough.set()
-        return loaded
+        return found
 
-    class Waiting(Engine):
-        def predict(self, images: Any) -> Any:
-            assert enough.wait(60), "nothing was decoded while the engine was busy"
-            return super().predict(images)
+    monkeypatch.setattr(opened.codec, "tensors", tensors)
+    assert opened.predictor.predict([path("cat.png")] * 9).errors == [None] * 9
+    assert opened.engine.calls == [4, 4, 1]
 
-    monkeypatch.setattr("serving.batch.images.load_image", load)
-    engine = Waiting()
-    assert predictor(root, engine, decode_threads=1).predict([path("cat.png")] * 9).errors == [None] * 9
-    assert engine.calls == [4, 4, 1]
+
+def test_no_more_images_are_decoded_than_the_next_call_takes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The four of the call that the engine is in, four for the next one, and one more for one of the two threads."""
+    decoded = threading.Semaphore(0)
+    counted = 0
+    opened = Opened(root, decode_threads=2)
+    decode = opened.codec.tensors
+
+    def tensors(request: Any) -> Any:
+        found = decode(request)
+        decoded.release()
+        return found
+
+    def count() -> None:
+        nonlocal counted
+        while counted < min(sum(opened.engine.calls) + 9, 30):
+            assert decoded.acquire(timeout=60), "the images of the next call are not decoded meanwhile"
+            counted += 1
+        assert not decoded.acquire(timeout=0.05), "images are decoded that the next call does not take"
+
+    monkeypatch.setattr(opened.codec, "tensors", tensors)
+    opened.engine.before = count
+    assert opened.predictor.predict([path("cat.png")] * 30).errors == [None] * 30
+    assert counted == 30
 
 
 @pytest.mark.usefixtures("model_store")
 def test_rows_of_images_are_scored_as_the_settings_say(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real model, which the scorer finds by the name of the row; the answer is that of `/inception_v3/predict`."""
     monkeypatch.setenv("SERVING__BATCH__IMAGE_ROOT", str(root))
-    monkeypatch.setenv("SERVING__INCEPTION_V3__THREADS", "1")
+    monkeypatch.setenv("SERVING__MODELS__INCEPTION_V3__THREADS", "1")
     settings = Settings()
     model = predictors(settings)["inception_v3"]()
     found = model.predict([path("cat.png"), path("dog.png")])
     assert model.tag.startswith("inception_v3:")
     assert found.errors == [None, NOT_THERE]
 
-    stored = open_model(settings.inception_v3.tag)
-    image = load_image(PNG, formats=FORMATS, max_pixels=10**6).array
-    probabilities = open_inception_v3(stored, threads=1).predict(image[None])[0]
-    expected = json.loads(image_answer(probabilities, stored.metadata.labels, 5))["predictions"]
-    answer = json.loads(found.texts[0] or "")
+    entry = settings.models["inception_v3"]
+    stored = open_model(entry.tag)
+    codec, request = open_codec(stored, entry), ImageRequest(PNG, 5)
+    outputs = open_engine(stored, entry).run(codec.tensors(request)[0])
+    expected = json.loads(codec.answer(outputs, request))["predictions"]
+    answer = json.loads(found.predictions[0] or "")
     assert [candidate["class_id"] for candidate in answer] == [candidate["class_id"] for candidate in expected]
     assert [candidate["probability"] for candidate in answer] == pytest.approx(
         [candidate["probability"] for candidate in expected], abs=1e-6

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from deploy import image
 from deploy.bento import BuildError
-from serving.inventory import canonical
 from serving.store.lockfile import locked_versions
 
 
@@ -20,7 +20,7 @@ def test_the_bill_of_materials_has_every_library_with_its_hashes(tmp_path: Path)
     assert file.name == "model-serving-1.2.3.cdx.json"
     bill = json.loads(file.read_text())
     assert (bill["bomFormat"], bill["metadata"]["component"]["name"]) == ("CycloneDX", "model-serving")
-    components = {canonical(component["name"]): component for component in bill["components"]}
+    components = {canonicalize_name(component["name"]): component for component in bill["components"]}
     assert {name: component["version"] for name, component in components.items()} == locked_versions()
     for name in locked_versions():
         (reference,) = components[name]["externalReferences"]

@@ -177,9 +177,9 @@ def test_two_servers_on_one_machine_do_not_touch_each_other(contained: Server) -
     assert requests(contained) == before + 5
 
 
-def serve_and_fail(**settings: str) -> tuple[int, str]:
+def serve_and_fail(*, port: int | None = None, **settings: str) -> tuple[int, str]:
     result = subprocess.run(
-        [BENTOML, "serve", "service:svc", "--port", str(free_port())],
+        [BENTOML, "serve", "service:svc", "--port", str(port or free_port())],
         cwd=ROOT,
         env=os.environ | settings,
         capture_output=True,
@@ -188,6 +188,14 @@ def serve_and_fail(**settings: str) -> tuple[int, str]:
         check=False,
     )
     return result.returncode, result.stdout + result.stderr
+
+
+def test_a_second_server_is_told_that_the_port_is_in_use(contained: Server) -> None:
+    code, output = serve_and_fail(port=contained.port)
+    assert code != 0
+    (line,) = [line for line in output.splitlines() if "is in use" in line]
+    assert f"http: port {contained.port} on 0.0.0.0 is in use; set another one with --port" in line
+    assert "Traceback" not in output
 
 
 def test_a_missing_model_is_named_before_anything_starts(tmp_path: Path) -> None:

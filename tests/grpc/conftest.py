@@ -10,9 +10,10 @@ import pytest
 
 from serving.grpc.messages import INFERENCE, MODELS, POOL, PREDICTION, message
 from serving.grpc.server import GrpcServer
+from serving.protocols.services import grpc_services
 from serving.settings import Settings, get_settings
 from serving.settings.grpc import GrpcSettings
-from tests.http.conftest import anyio_backend, app, client, drops, hold, metric, queued, running
+from tests.app import anyio_backend, app, client, drops, hold, metric, queued, running
 from tests.server import free_port
 
 __all__ = ["anyio_backend", "app", "client", "drops", "hold", "metric", "queued", "running"]
@@ -26,7 +27,11 @@ def with_grpc(**changes: Any) -> Settings:
 
 
 def make_server(running: Any, settings: Settings) -> GrpcServer:
-    return GrpcServer(settings, models=running.served_models, metrics=running.metrics, ready=running.__is_ready__)
+    def ready() -> bool:
+        return bool(running.ready)
+
+    services = grpc_services(running.models, metrics=running.metrics, ready=ready)
+    return GrpcServer(settings, services=services, metrics=running.metrics, ready=ready)
 
 
 @pytest.fixture

@@ -18,11 +18,11 @@ from serving.core.admission import Admission
 from serving.core.errors import ServingError, UnavailableError
 from serving.grpc import calls
 from serving.grpc.messages import message
-from serving.grpc.status import CODE
-from serving.http.errors import STATUS
+from serving.grpc.status import STATUS, status_of
+from serving.http import errors as http_errors
+from tests.app import Hold, Metric
 from tests.grpc.conftest import Ask, make_server, method, with_grpc
 from tests.grpc.requests import infer_images, infer_rows, predict_images, predict_rows
-from tests.http.conftest import Hold, Metric
 
 pytestmark = pytest.mark.anyio
 
@@ -41,8 +41,23 @@ def trailing(error: grpc.aio.AioRpcError) -> dict[str, Any]:
     return dict(error.trailing_metadata() or ())
 
 
-def test_every_error_has_a_code() -> None:
-    assert CODE.keys() == STATUS.keys()
+def _kinds(kind: type[ServingError] = ServingError) -> list[type[ServingError]]:
+    return [kind, *(found for each in kind.__subclasses__() for found in _kinds(each))]
+
+
+@pytest.mark.parametrize("kind", _kinds(), ids=lambda kind: kind.__name__)
+def test_every_error_has_a_code_and_the_status_that_http_has(kind: type[ServingError]) -> None:
+    error = kind("x")
+    assert status_of(error).http == http_errors.status_of(error)
+    assert (status_of(error).code == grpc.StatusCode.INTERNAL) == (status_of(error).http == 500)
+
+
+def test_an_error_that_is_new_has_the_code_of_its_kind() -> None:
+    class NewError(UnavailableError):
+        pass
+
+    assert status_of(NewError("x")).code == grpc.StatusCode.UNAVAILABLE
+    assert {kind for kind in STATUS if STATUS[kind].code == grpc.StatusCode.INTERNAL} == {ServingError}
 
 
 async def test_an_id_is_taken_and_returned(channel: grpc.aio.Channel) -> None:
@@ -78,7 +93,7 @@ async def test_predictions_are_logged_and_counted(
         await failure(ask("ModelInfer", bad))
         await ask("ModelReady", message("inference.ModelReadyRequest")(name="iris"))
     found = [(each.endpoint, each.status, each.model, each.size) for each in caplog.records]
-    tag = running.iris.model.tag
+    tag = running.models["iris"].tag
     assert found == [(INFER, 200, tag, "rows=3"), (INFER, 400, tag, "-")]
     assert caplog.records[0].request_id == "logged"
     assert (count(200), count(400)) == (before[0] + 1, before[1] + 1)
@@ -105,8 +120,8 @@ async def test_a_deadline_ends_the_call_and_drops_its_work(
 
 async def test_the_settings_limit_counts_without_a_deadline(running: Any, hold: Hold) -> None:
     settings = with_grpc()
-    serving = settings.serving.model_copy(update={"request_timeout_seconds": 0.2})
-    server = make_server(running, settings.model_copy(update={"serving": serving}))
+    serving = settings.server.model_copy(update={"request_timeout_seconds": 0.2})
+    server = make_server(running, settings.model_copy(update={"server": serving}))
     await server.start("127.0.0.1")
     hold("inception_v3")
     try:
@@ -138,7 +153,7 @@ async def test_beyond_the_bound_it_says_when_to_come_back(
 ) -> None:
     engine = hold("inception_v3", max_batch_rows=1)
     rejected = running.metrics.rejected("inception_v3", "queue_full")
-    monkeypatch.setattr(running.inception_v3, "_admission", Admission(1, rejected=rejected))
+    monkeypatch.setattr(running.models["inception_v3"], "admission", Admission(1, rejected=rejected))
     held = asyncio.ensure_future(method(channel, "ModelInfer")(infer_images(IMAGE), timeout=30))
     await engine.entered()
     for name, request in (("ModelInfer", infer_images(IMAGE)), ("Predict", predict_images(IMAGE))):
@@ -177,7 +192,7 @@ async def test_what_nobody_expected_is_told_by_its_id_only(
     async def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(running.served_models.get("iris"), "_predict", broken)
+    monkeypatch.setattr(running.models["iris"], "predict", broken)
     for name, request in (("ModelInfer", infer_rows()), ("Predict", predict_rows())):
         failed = await failure(ask(name, request, metadata=(("x-request-id", "the-id"),)))
         assert failed.code() == grpc.StatusCode.INTERNAL
@@ -190,7 +205,7 @@ async def test_an_absent_runner_is_unavailable(ask: Ask, running: Any, monkeypat
     async def gone(*_: Any, **__: Any) -> None:
         raise UnavailableError("the model is not available just now; try again", retry_after=1)
 
-    monkeypatch.setattr(running.inception_v3, "_submit", gone)
+    monkeypatch.setattr(running.models["inception_v3"], "_submit", gone)
     refused = await failure(ask("ModelInfer", infer_images(IMAGE)))
     assert (refused.code(), trailing(refused)["retry-after"]) == (grpc.StatusCode.UNAVAILABLE, "1")
 
@@ -215,8 +230,3 @@ async def test_a_call_is_a_span_below_that_of_its_client(running: Any, monkeypat
     assert {f"{span.context.trace_id:032x}" for span in spans} == {trace_id}
     assert {f"{span.parent.span_id:016x}" for span in spans if span.parent} == {span_id}
     assert [span.status.is_ok for span in spans] == [True, False]
-
-
-def test_codes_are_unique_enough_to_tell_whose_fault_it_is() -> None:
-    assert CODE[ServingError] == grpc.StatusCode.INTERNAL
-    assert [kind for kind, code in CODE.items() if code == grpc.StatusCode.INTERNAL] == [ServingError]

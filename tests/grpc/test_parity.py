@@ -66,7 +66,7 @@ async def test_images(ask: Ask, client: httpx.AsyncClient, size: tuple[int, int]
     for each in (image, base64.b64encode(image), base64.urlsafe_b64encode(image).rstrip(b"=")):
         assert float32(await ask("ModelInfer", infer_images(each))) == expected
         assert tensor(await ask("Predict", predict_images(each, signature="probabilities"))) == expected
-    assert list((await ask("Predict", predict_images(image))).outputs["label"].string_val) == [label.encode()]
+    assert list((await ask("Predict", predict_images(image))).outputs["output_0"].string_val) == [label.encode()]
     request = ClassificationRequest()
     request.model_spec.name = "inception_v3"
     request.input.example_list.examples.add().features.feature["image"].bytes_list.value.append(image)

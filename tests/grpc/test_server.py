@@ -23,9 +23,9 @@ from serving.grpc import port
 from serving.grpc.messages import INFERENCE, MODELS, PREDICTION
 from serving.grpc.server import GrpcServer
 from serving.settings.grpc import GrpcSettings
+from tests.app import Hold
 from tests.grpc.conftest import make_server, method, with_grpc
 from tests.grpc.requests import infer_images, infer_rows
-from tests.http.conftest import Hold
 from tests.server import free_port
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +98,7 @@ async def test_reflection_tells_services_and_messages(channel: grpc.aio.Channel)
         }
         for answer in answers[1:4]
     ]
-    assert files[0] == {"inference/open_inference_grpc.proto"}
+    assert files[0] == {"inference/open_inference_grpc.proto", "inference/model_config.proto"}
     assert {"tensorflow_serving/apis/predict.proto", "tensorflow/core/framework/tensor.proto"} < files[1]
     assert files[2] == {"grpc_health/v1/health.proto"}
     assert answers[4].error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

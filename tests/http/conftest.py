@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
-from tests.app import Hold, Metric, anyio_backend, app, client, drops, hold, metric, queued, running
+from tests.app import Hold, Metric, anyio_backend, app, client, drops, hold, metric, queued, running, short_timeout
 
-__all__ = ["Hold", "Metric", "anyio_backend", "app", "client", "drops", "hold", "metric", "queued", "running"]
+__all__ = [
+    "Hold",
+    "Metric",
+    "anyio_backend",
+    "app",
+    "client",
+    "drops",
+    "hold",
+    "metric",
+    "queued",
+    "running",
+    "short_timeout",
+]

@@ -155,14 +155,15 @@ async def test_ten_details_at_most(client: httpx.AsyncClient) -> None:
 async def test_values_that_overflow_the_model_are_the_callers_own(
     client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    predict = running.iris.engine.predict
+    engine = running.models["iris"].engine
+    run = engine.run
 
-    def overflowing(rows: Any) -> Any:
-        answer = predict(rows)
-        answer[rows[:, 0] > 1e30] = float("nan")
-        return answer
+    def overflowing(tensors: Any) -> Any:
+        outputs = run(tensors)
+        outputs["probabilities"][tensors["features"][:, 0] > 1e30] = float("nan")
+        return outputs
 
-    monkeypatch.setattr(running.iris.engine, "predict", overflowing)
+    monkeypatch.setattr(engine, "run", overflowing)
     for path in ("/iris/predict", "/iris/predict/label"):
         response = await client.post(path, json={"data": [ROW, [2e30, 0, 0, 0]]})
         assert response.status_code == 400, path
@@ -200,11 +201,10 @@ GET = [
     "/health",
     "/metrics",
 ]
-GET_AND_HEAD = ["/livez", "/healthz", "/readyz", "/docs.json", "/schema.json", "/"]
+PAGES = ["/livez", "/healthz", "/readyz", "/docs.json", "/schema.json", "/"]
 ROUTES = {
     **{path: {"POST"} for path in (*IRIS, *INCEPTION_V3)},
-    **{path: {"GET"} for path in GET},
-    **{path: {"GET", "HEAD"} for path in GET_AND_HEAD},
+    **{path: {"GET", "HEAD"} for path in (*GET, *PAGES)},
 }
 
 
@@ -219,4 +219,6 @@ async def test_other_methods_are_refused_with_those_that_are_allowed(
         assert "x-request-id" in response.headers
         if method != "HEAD":
             assert check_shape(response)["code"] == "method_not_allowed"
+    for method in ROUTES[path] & {"HEAD"}:
+        assert (await client.request(method, path)).status_code == 200
     assert [record for record in caplog.records if record.exc_info] == []

@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.app import Hold, Metric, runner_of
 from tests.http.bodies import VALID_BODY
-from tests.http.conftest import Hold, Metric
 from tests.http.test_bad_input import check_shape
 from tests.http.test_overload import IMAGE, ROWS
 
@@ -72,24 +72,23 @@ async def test_a_request_larger_than_a_batch_comes_back_whole(
 
 
 def _broken_by(number: float, predict: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    def broken(values: Any) -> Any:
-        if (values[:, 0] == number).any():
+    def broken(tensors: Any) -> Any:
+        if (tensors["features"][:, 0] == number).any():
             raise RuntimeError("secret: the engine is broken")
-        return predict(values)
+        return predict(tensors)
 
     return broken
 
 
 async def test_an_input_that_breaks_the_engine_fails_alone(
     client: httpx.AsyncClient,
-    running: Any,
     hold: Hold,
     queued: Any,
     send: Send,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     alone = [(await client.post("/iris/predict", json={"data": rows(n)})).content for n in range(6)]
-    engine = hold("iris", predict=_broken_by(66, running.iris_runner.engine.predict), max_batch_rows=64)
+    engine = hold("iris", predict=_broken_by(66, runner_of("iris").engine.run), max_batch_rows=64)
     tasks = [send(rows(0))]
     await engine.entered()
     tasks += [send(rows(number)) for number in (1, 2)]
@@ -109,12 +108,13 @@ async def test_an_input_that_breaks_the_engine_fails_alone(
 
 
 async def test_values_that_are_too_large_are_reported_in_their_own_request_only(
-    running: Any, hold: Hold, queued: Any, send: Send, caplog: pytest.LogCaptureFixture
+    hold: Hold, queued: Any, send: Send, caplog: pytest.LogCaptureFixture
 ) -> None:
-    predict = running.iris_runner.engine.predict
+    predict = runner_of("iris").engine.run
 
-    def overflowing(values: Any) -> Any:
-        return np.where(values[:, :1] > 1e30, np.float32("nan"), predict(values))
+    def overflowing(tensors: Any) -> Any:
+        too_large = tensors["features"][:, :1] > 1e30
+        return {name: np.where(too_large, np.float32("nan"), array) for name, array in predict(tensors).items()}
 
     engine = hold("iris", predict=overflowing, max_batch_rows=64)
     first = send(rows(0))
@@ -158,17 +158,18 @@ async def test_the_plain_iris_routes_do_not_wait_for_the_runner(client: httpx.As
     assert (await waiting).status_code == 200
 
 
-@pytest.mark.parametrize("count", [1, 50])
-async def test_the_data_plane_and_the_declared_method_share_the_queue(
-    client: httpx.AsyncClient, without_data_plane: httpx.AsyncClient, hold: Hold, queued: Any, count: int
+@pytest.mark.parametrize(
+    "more", [{}, {"X-Request-Timeout-Ms": "20000"}, {"content-type": "application/json; charset=utf-8"}]
+)
+async def test_every_form_of_a_request_shares_the_queue(
+    client: httpx.AsyncClient, hold: Hold, queued: Any, more: dict[str, str]
 ) -> None:
+    """Those that the quick decoder reads, and those that it leaves to the one that explains."""
     engine = hold("iris", max_batch_rows=200)
-    clients = [client, without_data_plane] * count
+    headers = [ROWS["headers"], ROWS["headers"] | more] * 25
     tasks = [asyncio.create_task(client.post(BATCHED, content=VALID_BODY))]
     await engine.entered()
-    tasks += [
-        asyncio.create_task(each.post(BATCHED, content=VALID_BODY, headers=ROWS["headers"])) for each in clients[:50]
-    ]
+    tasks += [asyncio.create_task(client.post(BATCHED, content=VALID_BODY, headers=each)) for each in headers]
     await queued("iris", len(tasks) - 1)
     engine.release(2)
     answers = await asyncio.gather(*tasks)

@@ -9,12 +9,15 @@ from typing import Any
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 
+from serving.bento.api import Api
 from serving.core.admission import Admission
 from serving.core.errors import UnavailableError
 from serving.settings import get_settings
+from tests.app import Hold, runner_of
+from tests.http.asgi import Body, ask
 from tests.http.bodies import VALID_BODY
-from tests.http.conftest import Hold
 from tests.http.test_bad_input import check_shape
 from tests.pictures import encoded, picture
 
@@ -22,23 +25,23 @@ pytestmark = pytest.mark.anyio
 
 IMAGE = {"content": encoded(picture(), "PNG"), "headers": {"content-type": "image/png"}}
 ROWS = {"content": VALID_BODY, "headers": {"content-type": "application/json"}}
-# Each route that asks a runner: model, the handler's attribute that asks, request.
+# Each route that asks a runner: its model and a request.
 ASKING = [
-    ("POST", "/iris/predict/batched", "iris", "_batched", ROWS),
-    ("POST", "/inception_v3/predict", "inception_v3", "_submit", IMAGE),
-    ("POST", "/inception_v3/predict/label", "inception_v3", "_submit", IMAGE),
-    ("POST", "/inception_v3/predict/batched", "inception_v3", "_submit", IMAGE),
-    ("GET", "/inception_v3/predict/test", "inception_v3", "_submit", {}),
-    ("GET", "/inception_v3/predict/test/label", "inception_v3", "_submit", {}),
-    ("GET", "/inception_v3/metadata", "inception_v3", "_submit", {}),
+    ("POST", "/iris/predict/batched", "iris", ROWS),
+    ("POST", "/inception_v3/predict", "inception_v3", IMAGE),
+    ("POST", "/inception_v3/predict/label", "inception_v3", IMAGE),
+    ("POST", "/inception_v3/predict/batched", "inception_v3", IMAGE),
+    ("GET", "/inception_v3/predict/test", "inception_v3", {}),
+    ("GET", "/inception_v3/predict/test/label", "inception_v3", {}),
+    ("GET", "/inception_v3/metadata", "inception_v3", {}),
 ]
-asking = pytest.mark.parametrize(("method", "path", "owner", "attribute", "request_parts"), ASKING)
+asking = pytest.mark.parametrize(("method", "path", "owner", "request_parts"), ASKING)
 
 
 @pytest.fixture(autouse=True)
-def undescribed(running: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def undescribed(running: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     """The metadata's sample answer is asked for again."""
-    monkeypatch.setattr(running.inception_v3, "_description", None)
+    monkeypatch.setattr(running.http.routes.find("GET", "/inception_v3/metadata").route.handler, "_body", b"")
 
 
 @asking
@@ -50,7 +53,6 @@ async def test_a_full_queue_says_when_to_come_back(
     method: str,
     path: str,
     owner: str,
-    attribute: str,  # noqa: ARG001
     request_parts: dict[str, Any],
 ) -> None:
     engine = hold(owner, max_queue_rows=1)
@@ -74,11 +76,9 @@ async def test_a_full_queue_says_when_to_come_back(
     await queued(owner, 0)
 
 
-async def test_retry_after_is_how_long_the_queue_will_take(
-    client: httpx.AsyncClient, running: Any, hold: Hold, queued: Any
-) -> None:
+async def test_retry_after_is_how_long_the_queue_will_take(client: httpx.AsyncClient, hold: Hold, queued: Any) -> None:
     engine = hold("iris", max_queue_rows=10)
-    running.iris_runner.batcher._seconds_per_row = 0.7
+    runner_of("iris").batcher._seconds_per_row = 0.7
     first = asyncio.create_task(client.post("/iris/predict/batched", **ROWS))
     await engine.entered()
     waiting = asyncio.create_task(client.post("/iris/predict/batched", json={"data": [[1, 2, 3, 4]] * 10}))
@@ -91,11 +91,11 @@ async def test_retry_after_is_how_long_the_queue_will_take(
 
 @pytest.mark.parametrize(
     ("method", "path", "request_parts"),
-    [(method, path, parts) for method, path, owner, _, parts in ASKING if owner != "iris"],
+    [(method, path, parts) for method, path, owner, parts in ASKING if owner != "iris"],
 )
 async def test_images_that_one_worker_holds_are_bounded_before_they_are_decoded(
     client: httpx.AsyncClient,
-    running: Any,
+    running: Api,
     monkeypatch: pytest.MonkeyPatch,
     hold: Hold,
     drops: Any,
@@ -104,12 +104,12 @@ async def test_images_that_one_worker_holds_are_bounded_before_they_are_decoded(
     request_parts: dict[str, Any],
 ) -> None:
     admission = Admission(1, rejected=running.metrics.rejected("inception_v3", "queue_full"))
-    monkeypatch.setattr(running.inception_v3, "_admission", admission)
+    monkeypatch.setattr(running.models["inception_v3"], "admission", admission)
     engine = hold("inception_v3")
     first = asyncio.create_task(client.request(method, path, **request_parts))
     await engine.entered()
     with monkeypatch.context() as patch:
-        patch.setattr(running.inception_v3, "_load", lambda _: pytest.fail("decoded"))
+        patch.setattr(running.models["inception_v3"].codec, "_load", lambda _: pytest.fail("decoded"))
         response = await client.request(method, path, **request_parts)
     assert response.status_code == 429
     assert check_shape(response)["code"] == "overloaded"
@@ -125,8 +125,7 @@ async def test_images_that_one_worker_holds_are_bounded_before_they_are_decoded(
 )
 async def test_batched_rows_that_one_worker_holds_are_bounded_before_their_body_is_read(
     client: httpx.AsyncClient,
-    without_data_plane: httpx.AsyncClient,
-    running: Any,
+    running: Api,
     monkeypatch: pytest.MonkeyPatch,
     hold: Hold,
     drops: Any,
@@ -134,17 +133,16 @@ async def test_batched_rows_that_one_worker_holds_are_bounded_before_their_body_
 ) -> None:
     path = "/iris/predict/batched"
     admission = Admission(1, rejected=running.metrics.rejected("iris", "queue_full"))
-    monkeypatch.setattr(running.iris, "admission", admission)
+    monkeypatch.setattr(running.models["iris"], "admission", admission)
     engine = hold("iris")
     first = asyncio.create_task(client.post(path, **ROWS))
     await engine.entered()
-    responses = [await client.post(path, **(ROWS | more)), await without_data_plane.post(path, **ROWS)]
-    for response in responses:
-        assert response.status_code == 429
-        error = check_shape(response)
-        assert (error["code"], error["message"]) == ("overloaded", "1 requests are waiting already; try again later")
-        assert int(response.headers["retry-after"]) >= 1
-    assert drops("iris") == {"queue_full": 2, "expired": 0, "cancelled": 0}
+    response = await client.post(path, **(ROWS | more))
+    assert response.status_code == 429
+    error = check_shape(response)
+    assert (error["code"], error["message"]) == ("overloaded", "1 requests are waiting already; try again later")
+    assert int(response.headers["retry-after"]) >= 1
+    assert drops("iris") == {"queue_full": 1, "expired": 0, "cancelled": 0}
     for other in ("/iris/predict", "/iris/predict/label"):
         assert (await client.post(other, **ROWS)).status_code == 200, "nothing waits there"
     engine.release(2)
@@ -152,32 +150,72 @@ async def test_batched_rows_that_one_worker_holds_are_bounded_before_their_body_
     assert (await client.post(path, **ROWS)).status_code == 200
 
 
-async def test_the_limits_are_those_of_the_settings(running: Any) -> None:
-    assert running.inception_v3._admission._limit == get_settings().inception_v3.max_in_flight
-    assert running.iris.admission._limit == get_settings().iris.max_in_flight
-    for model in ("iris", "inception_v3"):
-        batching, batcher = getattr(get_settings(), model).batching, getattr(running, f"{model}_runner").batcher
-        assert batcher._max_batch_rows == batching.max_batch_rows
-        assert batcher._max_queue_rows == batching.max_queue_rows
-        assert batcher._linger_seconds == batching.linger_ms / 1e3 == 0
+FORM_START = b'--edge\r\nContent-Disposition: form-data; name="image"; filename="f"\r\n\r\n'
+
+
+@pytest.mark.parametrize(
+    "path", ["/inception_v3/predict", "/inception_v3/predict/label", "/inception_v3/predict/batched"]
+)
+@pytest.mark.parametrize(
+    ("kind", "start"),
+    [
+        ("image/png", b""),
+        ("application/json", b'{"image": "'),
+        ("multipart/form-data; boundary=edge", FORM_START),
+        ("text/plain", b""),
+    ],
+)
+async def test_an_image_that_has_no_place_is_refused_before_its_body_is_read(
+    app: Starlette,
+    client: httpx.AsyncClient,
+    running: Api,
+    monkeypatch: pytest.MonkeyPatch,
+    hold: Hold,
+    drops: Any,
+    path: str,
+    kind: str,
+    start: bytes,
+) -> None:
+    admission = Admission(1, rejected=running.metrics.rejected("inception_v3", "queue_full"))
+    monkeypatch.setattr(running.models["inception_v3"], "admission", admission)
+    engine = hold("inception_v3")
+    first = asyncio.create_task(client.post(path, **IMAGE))
+    await engine.entered()
+    body = Body(start, *[bytes(65_536)] * 200)
+    answer = await ask(app, path, body, headers=[("content-type", kind)])
+    assert answer.status == 429
+    assert body.taken == 0
+    assert drops("inception_v3")["queue_full"] == 1
+    engine.release()
+    assert (await first).status_code == 200
+
+
+async def test_the_limits_are_those_of_the_settings(running: Api) -> None:
+    for name, entry in get_settings().models.items():
+        model, batcher = running.models[name], runner_of(name).batcher
+        assert entry.max_in_flight is not None
+        assert model.admission._limit == entry.max_in_flight
+        assert model.limits.max_rows == entry.max_rows
+        assert batcher._max_batch_rows == entry.batching.max_batch_rows
+        assert batcher._max_queue_rows == entry.batching.max_queue_rows
+        assert batcher._linger_seconds == entry.batching.linger_ms / 1e3 == 0
 
 
 @asking
 async def test_a_runner_that_is_down(
     client: httpx.AsyncClient,
-    running: Any,
+    running: Api,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     method: str,
     path: str,
     owner: str,
-    attribute: str,
     request_parts: dict[str, Any],
 ) -> None:
     async def gone(_rows: Any, **_options: Any) -> Any:
         raise UnavailableError("the model is not available just now; try again", retry_after=1)
 
-    monkeypatch.setattr(getattr(running, owner), attribute, gone)
+    monkeypatch.setattr(running.models[owner], "_submit", gone)
     response = await client.request(method, path, **request_parts)
     assert response.status_code == 503
     error = check_shape(response)
@@ -187,41 +225,37 @@ async def test_a_runner_that_is_down(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
-async def test_a_worker_without_its_runners_is_not_ready(
-    client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+async def test_a_worker_is_not_ready_without_a_runner_that_its_predict_needs(
+    client: httpx.AsyncClient, running: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Client:
-        available = True
-
-    clients = {"iris_runner": Client(), "inception_v3_runner": Client()}
-    monkeypatch.setattr(running, "clients", clients)
     assert (await client.get("/readyz")).status_code == 200
-    clients["inception_v3_runner"].available = False
+    monkeypatch.setattr(running.models["inception_v3"], "_runner_ready", lambda: False)
     response = await client.get("/readyz")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert (await client.get("/livez")).status_code == 200
 
 
-@pytest.fixture
-def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = get_settings()
-    short = settings.model_copy(
-        update={"serving": settings.serving.model_copy(update={"request_timeout_seconds": 0.25})}
-    )
-    monkeypatch.setattr("serving.http.deadline.get_settings", lambda: short)
+async def test_a_worker_is_ready_without_a_runner_that_only_batches(
+    client: httpx.AsyncClient, running: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Iris is computed in the API process: only `/iris/predict/batched` needs its runner."""
+    iris = running.models["iris"]
+    monkeypatch.setattr(iris, "_runner_ready", lambda: False)
+    assert (await client.get("/readyz")).status_code == 200
+    assert (iris.is_ready(), iris.is_ready(batched=True)) == (True, False)
+    assert (await client.post("/iris/predict", **ROWS)).status_code == 200
 
 
 @pytest.mark.usefixtures("short_timeout")
 @asking
 async def test_a_slow_runner_is_given_up(
     client: httpx.AsyncClient,
-    running: Any,
+    running: Api,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     method: str,
     path: str,
     owner: str,
-    attribute: str,
     request_parts: dict[str, Any],
 ) -> None:
     cancelled = asyncio.Event()
@@ -235,7 +269,7 @@ async def test_a_slow_runner_is_given_up(
             cancelled.set()
             raise
 
-    monkeypatch.setattr(getattr(running, owner), attribute, slow)
+    monkeypatch.setattr(running.models[owner], "_submit", slow)
     response = await client.request(method, path, **request_parts)
     assert response.status_code == 504
     error = check_shape(response)
@@ -243,8 +277,7 @@ async def test_a_slow_runner_is_given_up(
     assert error["message"].startswith("not answered within 0.25 seconds (request id ")
     assert cancelled.is_set(), "the work is dropped"
     assert told[0] <= 0.25, "the runner knows the limit too"
-    assert running.iris.admission._held == 0
-    assert running.inception_v3._admission._held == 0
+    assert [model.admission._held for model in running.models] == [0, 0]
     assert [record for record in caplog.records if record.exc_info] == []
 
 
@@ -258,7 +291,6 @@ async def test_what_waits_too_long_leaves_the_queue(
     method: str,
     path: str,
     owner: str,
-    attribute: str,  # noqa: ARG001
     request_parts: dict[str, Any],
 ) -> None:
     engine = hold(owner)
@@ -275,19 +307,20 @@ async def test_what_waits_too_long_leaves_the_queue(
 
 @pytest.mark.usefixtures("short_timeout")
 async def test_a_timeout_of_something_else_is_not_taken_for_the_deadline(
-    client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, running: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_rows: Any, **_options: Any) -> Any:
         raise TimeoutError
 
-    monkeypatch.setattr(running.iris, "_batched", fail)
+    monkeypatch.setattr(running.models["iris"], "_submit", fail)
     assert (await client.post("/iris/predict/batched", **ROWS)).status_code == 500
 
 
 async def test_decoding_does_not_hold_up_other_requests(
-    client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, running: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load, decoding = running.inception_v3._load, asyncio.Event()
+    codec = running.models["inception_v3"].codec
+    load, decoding = codec._load, asyncio.Event()
     loop = asyncio.get_running_loop()
     release: list[bool] = []
 
@@ -297,7 +330,7 @@ async def test_decoding_does_not_hold_up_other_requests(
             time.sleep(0.001)
         return load(content)
 
-    monkeypatch.setattr(running.inception_v3, "_load", slow)
+    monkeypatch.setattr(running.models["inception_v3"].codec, "_load", slow)
     image = asyncio.create_task(client.post("/inception_v3/predict/label", **IMAGE))
     await decoding.wait()
     assert (await client.post("/iris/predict", **ROWS)).status_code == 200

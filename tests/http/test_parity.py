@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from serving.bento.api import Api
+
 pytestmark = pytest.mark.anyio
 
 ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5], [6.3, 3.3, 6.0, 2.5]]
@@ -31,9 +33,9 @@ async def test_iris_routes_agree(client: httpx.AsyncClient) -> None:
     assert labels == [names[str(int(np.argmax(row)))] for row in probabilities] == ["setosa", "versicolor", "virginica"]
 
 
-async def test_iris_answers_are_the_engines_float32_bit_for_bit(client: httpx.AsyncClient, running: Any) -> None:
+async def test_iris_answers_are_the_engines_float32_bit_for_bit(client: httpx.AsyncClient, running: Api) -> None:
     answered = (await _json(client, "/iris/predict", json={"data": ROWS}))["prediction"]
-    expected = running.iris.engine.predict(np.array(ROWS, np.float32))
+    expected = running.models["iris"].engine.run({"features": np.array(ROWS, np.float32)})["probabilities"]
     assert np.array(answered, np.float32).tobytes() == expected.tobytes()
 
 
@@ -88,14 +90,14 @@ async def test_image_deployment_checks_predict_the_documented_sample(client: htt
         )
 
 
-async def test_candidates_come_best_first_with_their_own_labels(client: httpx.AsyncClient, running: Any) -> None:
-    classes = len(running.inception_v3.labels)
+async def test_candidates_come_best_first_with_their_own_labels(client: httpx.AsyncClient, running: Api) -> None:
+    classes = len(running.models["inception_v3"].metadata.labels)
     candidates = (await _json(client, f"/inception_v3/predict?top_k={classes}", **FORMS["raw"]))["predictions"]
     probabilities = [candidate["probability"] for candidate in candidates]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-4)
     assert sorted(candidate["class_id"] for candidate in candidates) == list(range(classes))
-    assert all(running.inception_v3.labels[item["class_id"]] == item["label"] for item in candidates)
+    assert all(running.models["inception_v3"].metadata.labels[item["class_id"]] == item["label"] for item in candidates)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from serving.bento.api import Api
 from serving.settings import get_settings
+from tests.app import Hold, Metric, application
 from tests.http.asgi import Answer, Body, scope
 from tests.http.bodies import VALID_BODY
-from tests.http.conftest import Hold, Metric, without_middleware
 from tests.http.test_bad_input import INCEPTION_V3, IRIS, check_shape
 from tests.http.test_overload import ASKING, IMAGE, ROWS
 
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.anyio
 HEADER = "X-Request-Timeout-Ms"
 BATCHED = "/iris/predict/batched"
 DECLARED = [*(("POST", path, ROWS) for path in IRIS), *(("POST", path, IMAGE) for path in INCEPTION_V3)]
-LIMITED = [*DECLARED, *((method, path, request) for method, path, _, _, request in ASKING if method == "GET")]
+LIMITED = [*DECLARED, *((method, path, request) for method, path, _, request in ASKING if method == "GET")]
 limited = pytest.mark.parametrize(("method", "path", "request_parts"), LIMITED)
 
 
@@ -60,28 +61,17 @@ async def test_a_limit_that_is_no_number_is_refused(
 
 
 @pytest.mark.parametrize("path", IRIS)
-@pytest.mark.parametrize("value", [*INVALID, "1", "20000"])
-async def test_the_data_plane_answers_as_the_declared_methods_do(
-    client: httpx.AsyncClient, without_data_plane: httpx.AsyncClient, path: str, value: str | bytes
-) -> None:
-    answers = [
-        await each.post(
-            path, content=VALID_BODY, headers=[*ROWS["headers"].items(), ("x-request-id", "id"), (HEADER, value)]
-        )
-        for each in (client, without_data_plane)
-    ]
-    on, off = ((each.status_code, each.content, dict(each.headers)) for each in answers)
-    if value == "1":
-        # A millisecond may be enough for one and not for the other.
-        assert {on[0], off[0]} <= {200, 504}
-    else:
-        assert on == off
+async def test_a_limit_takes_nothing_from_the_headers_of_the_answer(client: httpx.AsyncClient, path: str) -> None:
+    headers = [*ROWS["headers"].items(), ("x-request-id", "id")]
+    without = await client.post(path, content=VALID_BODY, headers=headers)
+    within = await client.post(path, content=VALID_BODY, headers=[*headers, (HEADER, "20000")])
+    assert (within.status_code, within.content, dict(within.headers)) == (200, without.content, dict(without.headers))
 
 
-@pytest.mark.parametrize(("method", "path", "owner", "attribute", "request_parts"), ASKING)
+@pytest.mark.parametrize(("method", "path", "owner", "request_parts"), ASKING)
 async def test_what_waits_longer_than_its_client_does_leaves_the_queue(
     client: httpx.AsyncClient,
-    running: Any,
+    running: Api,
     monkeypatch: pytest.MonkeyPatch,
     hold: Hold,
     queued: Any,
@@ -90,10 +80,9 @@ async def test_what_waits_longer_than_its_client_does_leaves_the_queue(
     method: str,
     path: str,
     owner: str,
-    attribute: str,  # noqa: ARG001
     request_parts: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(running.inception_v3, "_description", None)
+    monkeypatch.setattr(running.http.routes.find("GET", "/inception_v3/metadata").route.handler, "_body", b"")
     engine = hold(owner)
     patient = asyncio.create_task(client.request(method, path, **request_parts))
     await engine.entered()
@@ -129,16 +118,17 @@ async def test_a_body_that_arrives_too_slowly_is_given_up(app: Starlette, path: 
     assert answer.status == 504
 
 
-async def test_the_limit_of_the_server_cannot_be_raised(
-    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, hold: Hold
-) -> None:
-    settings = get_settings()
-    serving = settings.serving.model_copy(update={"request_timeout_seconds": 0.05})
-    monkeypatch.setattr("serving.http.deadline.get_settings", lambda: settings.model_copy(update={"serving": serving}))
+@pytest.mark.usefixtures("short_timeout")
+async def test_the_limit_of_the_server_cannot_be_raised(client: httpx.AsyncClient, hold: Hold) -> None:
     hold("iris")
     response = await client.post(BATCHED, **with_limit(ROWS, "20000"))
     assert response.status_code == 504
-    assert check_shape(response)["message"].startswith("not answered within 0.05 seconds")
+    assert check_shape(response)["message"].startswith("not answered within 0.25 seconds")
+
+
+async def test_the_limit_of_the_server_is_that_of_the_settings(app: Starlette, client: httpx.AsyncClient) -> None:
+    await client.get("/health")
+    assert application(app)._time_limit == get_settings().server.request_timeout_seconds
 
 
 def _left(metric: Metric, path: str) -> float:
@@ -146,23 +136,21 @@ def _left(metric: Metric, path: str) -> float:
     return sum(n for labels, n in counts if f'endpoint="{path}"' in labels and 'http_response_code="499"' in labels)
 
 
+# The second has its time limit and takes the way of what is not plain JSON.
 LEAVING = [
-    ("iris", BATCHED, "application/json", VALID_BODY, True),
-    ("iris", BATCHED, "application/json", VALID_BODY, False),
-    *(("inception_v3", path, "image/png", IMAGE["content"], True) for path in INCEPTION_V3),
+    ("iris", BATCHED, {"content-type": "application/json"}, VALID_BODY),
+    ("iris", BATCHED, {"content-type": "application/json", HEADER: "50000"}, VALID_BODY),
+    *(("inception_v3", path, {"content-type": "image/png"}, IMAGE["content"]) for path in INCEPTION_V3),
 ]
 
 
-@pytest.fixture(params=LEAVING, ids=[f"{path}-{plane}" for _, path, _, _, plane in LEAVING])
+@pytest.fixture(params=LEAVING, ids=[f"{path}-{len(headers)}" for _, path, headers, _ in LEAVING])
 def leaving(request: pytest.FixtureRequest, app: Starlette) -> Any:
     """Model, route, and how to send a request whose client can leave."""
-    from serving.http.dataplane import DataPlane
-
-    model, path, kind, content, data_plane = request.param
-    served = app if data_plane else without_middleware(app, DataPlane)
+    model, path, headers, content = request.param
 
     def send(body: Body, answer: Answer) -> asyncio.Task[None]:
-        return asyncio.create_task(served(scope(path, headers=[("content-type", kind)]), body, answer))
+        return asyncio.create_task(app(scope(path, headers=headers.items()), body, answer))
 
     return model, path, lambda: Body(content), send
 
@@ -223,9 +211,10 @@ async def test_a_client_that_leaves_while_the_engine_works_for_it(
 
 
 async def test_a_client_that_leaves_while_its_image_is_decoded(
-    app: Starlette, running: Any, monkeypatch: pytest.MonkeyPatch, metric: Metric, caplog: pytest.LogCaptureFixture
+    app: Starlette, running: Api, monkeypatch: pytest.MonkeyPatch, metric: Metric, caplog: pytest.LogCaptureFixture
 ) -> None:
-    load, decoding, loop = running.inception_v3._load, asyncio.Event(), asyncio.get_running_loop()
+    model = running.models["inception_v3"]
+    load, decoding, loop = model.codec._load, asyncio.Event(), asyncio.get_running_loop()
     release: list[bool] = []
 
     def slow(content: bytes) -> Any:
@@ -234,18 +223,18 @@ async def test_a_client_that_leaves_while_its_image_is_decoded(
             time.sleep(0.001)
         return load(content)
 
-    monkeypatch.setattr(running.inception_v3, "_load", slow)
-    monkeypatch.setattr(running.inception_v3, "_submit", lambda *_, **__: pytest.fail("nobody wants it"))
+    monkeypatch.setattr(model.codec, "_load", slow)
+    monkeypatch.setattr(model, "_submit", lambda *_, **__: pytest.fail("nobody wants it"))
     path = INCEPTION_V3[0]
     before = _left(metric, path)
     body, answer = Body(IMAGE["content"]), Answer()
     task = asyncio.create_task(app(scope(path, headers=[("content-type", "image/png")]), body, answer))
     await decoding.wait()
-    assert running.inception_v3._admission._held == 1
+    assert model.admission._held == 1
     body.gone.set()
     await asyncio.wait_for(task, 60)
     release.append(True)
-    assert running.inception_v3._admission._held == 0
+    assert model.admission._held == 0
     assert _left(metric, path) == before + 1
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
@@ -259,23 +248,21 @@ def _pending_timers() -> int:
     return sum(not handle.cancelled() for handle in scheduled)
 
 
-async def test_requests_leave_no_timer_and_no_task_behind(
-    client: httpx.AsyncClient, without_data_plane: httpx.AsyncClient, hold: Hold
-) -> None:
+async def test_requests_leave_no_timer_and_no_task_behind(client: httpx.AsyncClient, hold: Hold) -> None:
     hold("inception_v3").release(1000)
     requests = [
-        (client, "/iris/predict", ROWS, 200),
-        (client, BATCHED, ROWS, 200),
-        (client, BATCHED, with_limit(ROWS, "20000"), 200),
-        (client, BATCHED, with_limit(ROWS, "nonsense"), 400),
-        (without_data_plane, BATCHED, ROWS, 200),
-        (without_data_plane, "/iris/predict", ROWS, 200),
-        (client, INCEPTION_V3[0], IMAGE, 200),
-        (client, INCEPTION_V3[2], IMAGE, 200),
+        ("/iris/predict", ROWS, 200),
+        ("/iris/predict", with_limit(ROWS, "20000"), 200),
+        (BATCHED, ROWS, 200),
+        (BATCHED, with_limit(ROWS, "20000"), 200),
+        (BATCHED, with_limit(ROWS, "nonsense"), 400),
+        (BATCHED, ROWS | {"headers": {"content-type": "application/json; charset=utf-8"}}, 200),
+        (INCEPTION_V3[0], IMAGE, 200),
+        (INCEPTION_V3[2], IMAGE, 200),
     ]
     timers, tasks = _pending_timers(), len(asyncio.all_tasks())
     for _ in range(13):
-        answers = await asyncio.gather(*(who.post(path, **more) for who, path, more, _ in requests))
+        answers = await asyncio.gather(*(client.post(path, **more) for path, more, _ in requests))
         assert [answer.status_code for answer in answers] == [status for *_, status in requests]
     await asyncio.sleep(0)
     assert _pending_timers() < timers + FEW

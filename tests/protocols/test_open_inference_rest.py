@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from serving.core.errors import UnavailableError
+from tests.app import Hold
 from tests.http import tensors
-from tests.http.conftest import Hold
 from tests.http.tensors import INCEPTION_V3, IRIS, LENGTH, PNG, ROWS, binary, infer_body, read_answer, rows_input
+from tests.protocols.engine import pixels_of, probabilities_of
 
 pytestmark = pytest.mark.anyio
 MODELS = ["iris", "inception_v3"]
@@ -63,7 +64,7 @@ async def test_health_false_is_told_by_a_4xx(
 
 
 async def test_health_of_a_version(client: httpx.AsyncClient, running: Any) -> None:
-    version = running.served_models.get("iris").version
+    version = running.models.find("iris").version
     assert await ask(client, f"/v2/models/iris/versions/{version}/ready") == {"name": "iris", "ready": True}
     error_of(await client.get("/v2/models/iris/versions/1/ready"), 404)
     error_of(await client.get("/v2/models/rose/ready"), 404)
@@ -75,14 +76,20 @@ async def test_health_of_a_version(client: httpx.AsyncClient, running: Any) -> N
 async def test_server_metadata(client: httpx.AsyncClient) -> None:
     document = await ask(client, "/v2")
     assert (document["name"], document["version"][0].isdigit()) == ("model_serving", True)
-    assert set(document["extensions"]) == {"binary_tensor_data", "classification", "model_repository", "statistics"}
+    assert set(document["extensions"]) == {
+        "binary_tensor_data",
+        "classification",
+        "model_configuration",
+        "model_repository",
+        "statistics",
+    }
 
 
 # Model metadata
 
 
 async def test_model_metadata(client: httpx.AsyncClient, running: Any) -> None:
-    version = str(running.served_models.get("iris").version)
+    version = str(running.models.find("iris").version)
     expected = {
         "name": "iris",
         "versions": [version],
@@ -96,10 +103,9 @@ async def test_model_metadata(client: httpx.AsyncClient, running: Any) -> None:
     assert await ask(client, "/v2/models/iris") == expected
     assert await ask(client, f"/v2/models/iris/versions/{version}") == expected
     images = await ask(client, "/v2/models/inception_v3")
-    assert images["inputs"] == [
-        {"name": "image", "datatype": "BYTES", "shape": [-1]},
-        {"name": "pixels", "datatype": "UINT8", "shape": [-1, 299, 299, 3]},
-    ]
+    assert images["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}], (
+        "all that are listed are required"
+    )
 
 
 @pytest.mark.parametrize("path", ["/v2/models/rose", "/v2/models/IRIS", "/v2/models/iris/versions/1", "/v2/models/"])
@@ -113,20 +119,20 @@ async def test_a_failed_metadata_request_has_the_error_object(client: httpx.Asyn
 async def test_inference_answers_the_engines_probabilities(client: httpx.AsyncClient, running: Any) -> None:
     document = await ask(client, IRIS, json=infer_body(rows_input()))
     assert document["model_name"] == "iris"
-    assert document["model_version"] == str(running.served_models.get("iris").version)
+    assert document["model_version"] == str(running.models.find("iris").version)
     assert "id" not in document
     assert [(each["name"], each["datatype"], each["shape"]) for each in document["outputs"]] == [
         ("probabilities", "FP32", [3, 3]),
         ("label", "BYTES", [3]),
     ]
-    expected = running.iris.engine.predict(np.array(ROWS, np.float32))
+    expected = probabilities_of(running, ROWS)
     assert np.array(document["outputs"][0]["data"], np.float32).tobytes() == expected.tobytes(), "row-major and flat"
     assert document["outputs"][1]["data"] == ["setosa", "versicolor", "virginica"]
 
 
 @pytest.mark.parametrize("version", ["number", "tag"])
 async def test_inference_by_version(client: httpx.AsyncClient, running: Any, version: str) -> None:
-    model = running.served_models.get("iris")
+    model = running.models.find("iris")
     named = model.version if version == "number" else model.tag.partition(":")[2]
     path = f"/v2/models/iris/versions/{named}/infer"
     assert await ask(client, path, json=infer_body(rows_input())) == await ask(
@@ -168,7 +174,7 @@ async def test_tensor_data_may_be_nested_or_flat(client: httpx.AsyncClient) -> N
 
 async def test_tensor_data_of_pixels_may_be_json_or_binary(client: httpx.AsyncClient, running: Any) -> None:
     expected = read_answer(await client.post(INCEPTION_V3, json=infer_body(tensors.images_input(PNG))))
-    pixels = running.inception_v3._load(PNG).array[np.newaxis]
+    pixels = pixels_of(running, PNG)
     for name in ("pixels", "image"):
         given = {"name": name, "shape": [1, 299, 299, 3], "datatype": "UINT8"}
         for data in (pixels.tolist(), pixels.ravel().tolist()):
@@ -247,13 +253,77 @@ async def test_classification_of_more_classes_than_there_are_names_all(client: h
 
 async def test_repository_index(client: httpx.AsyncClient, running: Any) -> None:
     expected = [
-        {"name": model.name, "version": str(model.version), "state": "READY", "reason": ""}
-        for model in running.served_models
+        {"name": model.name, "version": str(model.version), "state": "READY", "reason": ""} for model in running.models
     ]
     for body in (b"", b"{}", b'{"ready": true}', b'{"ready": false, "more": 1}'):
         assert (await client.post("/v2/repository/index", content=body)).json() == expected
     for body in (b"[]", b'{"ready": 1}', b"\xff", b"[" * 100_000):
         error_of(await client.post("/v2/repository/index", content=body), 400)
+
+
+async def test_model_config_is_as_triton_has_it(client: httpx.AsyncClient, running: Any) -> None:
+    version = running.models.find("iris").version
+    config = await ask(client, "/v2/models/iris/config")
+    assert config == {
+        "name": "iris",
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": 1024,
+        "input": [{"name": "features", "data_type": "TYPE_FP32", "dims": [4]}],
+        "output": [
+            {"name": "probabilities", "data_type": "TYPE_FP32", "dims": [3]},
+            {"name": "label", "data_type": "TYPE_STRING", "dims": []},
+        ],
+        "version_policy": {"latest": {"num_versions": 1}},
+        "model_transaction_policy": {"decoupled": False},
+    }
+    for latest in (version, 0, -1):
+        assert await ask(client, f"/v2/models/iris/versions/{latest}/config") == config
+    assert (await ask(client, "/v2/models/inception_v3/config"))["max_batch_size"] == 32
+    error_of(await client.get("/v2/models/rose/config"), 404)
+
+
+@pytest.mark.parametrize("member", ["id", "parameters", "outputs", "nested"])
+async def test_null_is_not_given(client: httpx.AsyncClient, member: str) -> None:
+    expected = await ask(client, IRIS, json=infer_body(rows_input()))
+    if member == "nested":
+        body = infer_body(rows_input() | {"parameters": None})
+        assert await ask(client, IRIS, json=body) == expected
+        wanted = [{"name": name, "parameters": None} for name in ("probabilities", "label")]
+        assert await ask(client, IRIS, json=infer_body(rows_input(), outputs=wanted)) == expected
+        body = infer_body(
+            rows_input() | {"parameters": {"binary_data_size": None}}, parameters={"classification": None}
+        )
+        assert await ask(client, IRIS, json=body) == expected
+        with_size = rows_input(data=None, parameters={"binary_data_size": 48}) | {"data": None}
+        data = np.array(ROWS, "<f4").tobytes()
+        response = await client.post(IRIS, **tensors.with_binary(infer_body(with_size), data))
+        assert response.json() == expected
+    else:
+        assert await ask(client, IRIS, json=infer_body(rows_input()) | {member: None}) == expected
+
+
+async def test_a_byte_order_mark_is_no_part_of_the_json(client: httpx.AsyncClient) -> None:
+    body = b"\xef\xbb\xbf" + json.dumps(infer_body(rows_input())).encode()
+    assert await ask(client, IRIS, content=body) == await ask(client, IRIS, json=infer_body(rows_input()))
+    assert (await client.post("/v2/repository/index", content=b"\xef\xbb\xbf{}")).status_code == 200
+
+
+@pytest.mark.parametrize("where", ["input", "output"])
+async def test_shared_memory_is_refused_by_its_name(client: httpx.AsyncClient, where: str) -> None:
+    parameters = {"shared_memory_region": "x", "shared_memory_byte_size": 48}
+    body = infer_body(rows_input(data=None, parameters=parameters))
+    if where == "output":
+        body = infer_body(rows_input(), outputs=[{"name": "probabilities", "parameters": parameters}])
+    name = "features" if where == "input" else "probabilities"
+    message = error_of(await client.post(IRIS, json=body), 400)
+    assert message == f"{name}: shared memory is not supported (shared_memory_region)"
+
+
+async def test_classification_has_the_shortest_text_of_a_float32(client: httpx.AsyncClient) -> None:
+    body = infer_body(rows_input(), parameters={"classification": 1}, outputs=[{"name": "probabilities"}])
+    (output,) = (await ask(client, IRIS, json=body))["outputs"]
+    assert output["data"][0] == "0.97449523:0:setosa"
 
 
 async def test_statistics_count_what_was_asked(client: httpx.AsyncClient) -> None:
@@ -273,6 +343,11 @@ async def test_statistics_count_what_was_asked(client: httpx.AsyncClient) -> Non
     assert fail["count"] == before["inference_stats"]["fail"]["count"] + 1
     assert success["ns"] > before["inference_stats"]["success"]["ns"]
     assert after["last_inference"] >= before["last_inference"]
+    sizes = {each["batch_size"]: each["compute_infer"]["count"] for each in after["batch_stats"]}
+    assert sum(size * count for size, count in sizes.items()) == after["inference_count"]
+    assert sum(sizes.values()) == after["execution_count"] == success["count"]
+    three = {each["batch_size"]: each["compute_infer"]["count"] for each in before["batch_stats"]}.get(3, 0)
+    assert sizes[3] == three + 2
     every = (await ask(client, "/v2/models/stats"))["model_stats"]
     assert [each["name"] for each in every] == MODELS
 
@@ -476,7 +551,7 @@ async def test_a_time_limit_ends_the_wait(client: httpx.AsyncClient, hold: Hold)
 async def test_overload_and_a_missing_runner_say_when_to_come_back(
     client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running.inception_v3._admission, "_held", 64)
+    monkeypatch.setattr(running.models["inception_v3"].admission, "_held", 64)
     response = await client.post(INCEPTION_V3, json=infer_body(tensors.images_input(PNG)))
     error_of(response, 429)
     assert int(response.headers["retry-after"]) >= 1
@@ -485,7 +560,7 @@ async def test_overload_and_a_missing_runner_say_when_to_come_back(
     async def away(*_: Any, **__: Any) -> Any:
         raise UnavailableError("away", retry_after=1)
 
-    monkeypatch.setattr(running.inception_v3, "_submit", away)
+    monkeypatch.setattr(running.models["inception_v3"], "_submit", away)
     response = await client.post(INCEPTION_V3, json=infer_body(tensors.images_input(PNG)))
     error_of(response, 503)
     assert response.headers["retry-after"] == "1"
@@ -497,32 +572,47 @@ async def test_what_nobody_expected_is_told_without_its_words(
     def fail(_: Any) -> Any:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr(running.iris.engine, "predict", fail)
+    monkeypatch.setattr(running.models["iris"].engine, "run", fail)
     for path, body in ((IRIS, infer_body(rows_input())), ("/v1/models/iris:predict", {"instances": ROWS})):
         message = error_of(await client.post(path, json=body), 500)
         assert "secret" not in message
         assert "request id" in message
 
 
-@pytest.mark.parametrize("plane", ["data plane", "declared route"])
+def batched(model: Any) -> Any:
+    """The entry of a model whose protocol requests share engine calls."""
+    batching = model.settings.batching.model_copy(update={"default_for_protocols": True})
+    return model.settings.model_copy(update={"batching": batching})
+
+
 async def test_iris_goes_through_the_batcher_where_the_setting_says_so(
-    client: httpx.AsyncClient,
-    without_data_plane: httpx.AsyncClient,
-    running: Any,
-    hold: Hold,
-    monkeypatch: pytest.MonkeyPatch,
-    plane: str,
+    client: httpx.AsyncClient, running: Any, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = client if plane == "data plane" else without_data_plane
     expected = read_answer(await client.post(IRIS, json=infer_body(rows_input())))
-    monkeypatch.setattr(running.served_models.get("iris"), "batched", True)
+    iris = running.models["iris"]
+    monkeypatch.setattr(iris, "settings", batched(iris))
     engine = hold("iris")
     engine.release(1)
-    answer = read_answer(await asked.post(IRIS, json=infer_body(rows_input())))
+    answer = read_answer(await client.post(IRIS, json=infer_body(rows_input())))
     assert engine.sizes == [3]
     assert answer["probabilities"].tobytes() == expected["probabilities"].tobytes()
-    response = await asked.post(IRIS, json=infer_body(rows_input()), headers={"X-Request-Timeout-Ms": "200"})
+    response = await client.post(IRIS, json=infer_body(rows_input()), headers={"X-Request-Timeout-Ms": "200"})
     error_of(response, 504)
     engine.release(1)
-    monkeypatch.setattr(running.iris.admission, "_held", 256)
-    error_of(await asked.post(IRIS, json=infer_body(rows_input())), 429)
+    monkeypatch.setattr(iris.admission, "_held", 256)
+    error_of(await client.post(IRIS, json=infer_body(rows_input())), 429)
+
+
+async def test_admission_comes_before_the_body(client: httpx.AsyncClient, running: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(running.models["inception_v3"].admission, "_held", 64)
+    taken = 0
+
+    async def chunks() -> Any:
+        nonlocal taken
+        for _ in range(4):
+            taken += 1
+            yield b" " * 2**20
+
+    for path in (INCEPTION_V3, "/v1/models/inception_v3:predict", "/v1/models/inception_v3:classify"):
+        error_of(await client.post(path, content=chunks()), 429)
+    assert taken == 0

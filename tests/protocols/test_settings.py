@@ -40,7 +40,7 @@ def test_protocols_that_are_off_have_no_routes() -> None:
 
 @pytest.mark.usefixtures("model_store")
 def test_only_models_that_are_served_are_named() -> None:
-    found = paths(SERVING__INCEPTION_V3__ENABLED="false")
+    found = paths(SERVING__MODELS__INCEPTION_V3__ENABLED="false")
     for path in ("/v1/models/{model}:predict", "/v2/models/{model}/infer"):
         (model,) = (each for each in found[path]["post"]["parameters"] if each["name"] == "model")
         assert model["schema"]["enum"] == ["iris"]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.http.tensors import JPEG, PNG, ROWS, base64url
+from tests.protocols.engine import probabilities_of
 from tests.protocols.test_open_inference_rest import error_of
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ async def ask(client: httpx.AsyncClient, path: str, document: Any = None) -> Any
 
 @pytest.fixture
 def version(running: Any) -> int:
-    return running.served_models.get("iris").version
+    return running.models.find("iris").version
 
 
 # Model status API
@@ -41,11 +42,46 @@ def version(running: Any) -> int:
 
 async def test_status(client: httpx.AsyncClient, running: Any, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
     status = {"version": str(version), "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
-    tag = running.served_models.get("iris").tag.partition(":")[2]
+    tag = running.models.find("iris").tag.partition(":")[2]
     for path in ("", f"/versions/{version}", "/labels/stable", f"/labels/{tag}"):
-        assert await ask(client, f"{IRIS}{path}") == {"model_version_status": [status]}
+        assert await ask(client, f"{IRIS}{path}") == {"model_version_status": [status], "name": "iris", "ready": True}
     monkeypatch.setattr(running.process.drain, "started", True)
-    assert await ask(client, IRIS) == {"model_version_status": [status | {"state": "LOADING"}]}
+    loading = {"model_version_status": [status | {"state": "LOADING"}], "name": "iris", "ready": False}
+    assert await ask(client, IRIS) == loading
+
+
+async def test_models_are_listed_as_kserve_does(client: httpx.AsyncClient) -> None:
+    assert await ask(client, "/v1/models") == {"models": ["iris", "inception_v3"]}
+
+
+@pytest.mark.parametrize("latest", [0, -1])
+async def test_the_latest_version_by_number(client: httpx.AsyncClient, latest: int) -> None:
+    """OpenVINO Model Server's client asks for version 0."""
+    for path in ("", "/metadata"):
+        assert await ask(client, f"{IRIS}/versions/{latest}{path}") == await ask(client, f"{IRIS}{path}")
+    rows = {"instances": ROWS}
+    assert await ask(client, f"{IRIS}/versions/{latest}:predict", rows) == await ask(client, f"{IRIS}:predict", rows)
+
+
+async def test_a_number_among_the_labels_is_a_version(
+    client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    iris = running.models["iris"]
+    assert (await client.get(f"{IRIS}/versions/3")).status_code == 404
+    monkeypatch.setattr(iris, "version_labels", (*iris.version_labels, "3"))
+    assert await ask(client, f"{IRIS}/versions/3") == await ask(client, IRIS)
+
+
+async def test_null_and_a_byte_order_mark_do_not_matter(client: httpx.AsyncClient) -> None:
+    expected = await ask(client, f"{IRIS}:predict", {"instances": ROWS})
+    nulls = {"instances": ROWS, "inputs": None, "signature_name": None}
+    assert await ask(client, f"{IRIS}:predict", nulls) == expected
+    marked = b"\xef\xbb\xbf" + json.dumps({"instances": ROWS}).encode()
+    assert (await client.post(f"{IRIS}:predict", content=marked)).json() == expected
+    examples = {"examples": [{"features": ROWS[0]}]}
+    assert await ask(client, f"{IRIS}:classify", examples | {"context": None}) == await ask(
+        client, f"{IRIS}:classify", examples
+    )
 
 
 # Model metadata API
@@ -82,7 +118,7 @@ async def test_metadata(client: httpx.AsyncClient, version: int) -> None:
         "classify": "classify",
     }
     assert images["serving_default"]["inputs"]["image"]["dtype"] == "DT_STRING"
-    assert list(images["serving_default"]["outputs"]) == ["label"]
+    assert list(images["serving_default"]["outputs"]) == ["output_0"], "as a SavedModel calls its only output"
 
 
 # Predict API
@@ -98,7 +134,7 @@ COLUMN_FORMATS = {"tensor": {"inputs": ROWS}, "named": {"inputs": {"features": R
 
 @pytest.mark.parametrize("form", ROW_FORMATS)
 async def test_predict_in_row_format(client: httpx.AsyncClient, running: Any, version: int, form: str) -> None:
-    expected = running.iris.engine.predict(np.array(ROWS, np.float32))
+    expected = probabilities_of(running, ROWS)
     for path in ("", f"/versions/{version}", "/labels/stable"):
         answer = await ask(client, f"{IRIS}{path}:predict", ROW_FORMATS[form])
         assert list(answer) == ["predictions"]
@@ -132,7 +168,9 @@ async def test_predict_images(client: httpx.AsyncClient, running: Any, form: str
     key = "predictions" if "instances" in request else "outputs"
     assert await ask(client, f"{IMAGES}:predict", request) == {key: [each["prediction"] for each in native]}
     rows = (await ask(client, f"{IMAGES}:predict", request | {"signature_name": "probabilities"}))[key]
-    assert [running.inception_v3.labels[int(np.argmax(row))] for row in rows] == [each["prediction"] for each in native]
+    assert [running.models["inception_v3"].metadata.labels[int(np.argmax(row))] for row in rows] == [
+        each["prediction"] for each in native
+    ]
     assert [len(row) for row in rows] == [1000, 1000]
 
 
@@ -178,7 +216,8 @@ NOT_FOUND = {
     "/v1/models/half": "Servable not found for request: Latest(half)",
     "/v1/models/half/metadata": "Servable not found for request: Latest(half)",
     "/v1/models/iris/versions/1": "Servable not found for request: Specific(iris, 1)",
-    "/v1/models/iris/versions/-1": "Servable not found for request: Specific(iris, -1)",
+    "/v1/models/iris/versions/-2": "Servable not found for request: Specific(iris, -2)",
+    "/v1/models/iris/versions/stable": "Servable not found for request: Specific(iris, stable)",
     "/v1/models/iris/versions/99999999999999999999/metadata": (
         "Servable not found for request: Specific(iris, 99999999999999999999)"
     ),

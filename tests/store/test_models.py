@@ -68,11 +68,23 @@ def test_a_missing_model_says_how_to_make_it(tag: str) -> None:
         {"framework": "sklearn"},
         metadata().to_store() | {"surprise": 1},
         metadata().to_store() | {"labels": []},
+        metadata().to_store() | {"scores": "other"},
+        metadata().to_store() | {"kind": "image"},
         metadata().to_store() | {"weights": {**metadata().weights.model_dump(), "sha256": "abc"}},
         metadata().to_store() | {"weights": {**metadata().weights.model_dump(), "origin": "somewhere"}},
         {key: value for key, value in metadata().to_store().items() if key != "onnx_opset"},
     ],
-    ids=["none", "another project's", "unknown key", "no labels", "no digest", "unknown origin", "no opset"],
+    ids=[
+        "none",
+        "another project's",
+        "unknown key",
+        "no labels",
+        "no scores",
+        "no preprocessing",
+        "no digest",
+        "unknown origin",
+        "no opset",
+    ],
 )
 def test_metadata_that_cannot_be_served_is_refused(save: Save, values: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match=r"tiny:\w+ has metadata that cannot be served"):
@@ -138,7 +150,7 @@ def test_another_minor_version_is_a_warning_with_both_versions(
 def test_strict_makes_it_an_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ModelError) as caught:
         check_versions(tiny_model(tmp_path, versions=DIFFERENT), strict=True)
-    assert str(caught.value) == f"{EXPECTED} (serving.strict_versions is on)"
+    assert str(caught.value) == f"{EXPECTED} (server.strict_versions is on)"
     assert caplog.records == []
 
 

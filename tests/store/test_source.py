@@ -112,7 +112,7 @@ def bucket(exported: bytes, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 def test_a_model_is_imported_from_a_bucket(bucket: str, target: Path) -> None:
     import_models(f"{bucket}/live", target, names={"iris"}, max_bytes=LIMIT)
     assert (target / "iris/model.onnx").is_file()
-    for place, message in (("bare", "no .sha256 file"), ("empty", "models.source s3://models/empty: ")):
+    for place, message in (("bare", "no .sha256 file"), ("empty", "model_source.source s3://models/empty: ")):
         with pytest.raises(ModelError, match=message):
             import_models(f"{bucket}/{place}", target, names={"iris"}, max_bytes=LIMIT)
 
@@ -159,12 +159,12 @@ def test_what_cannot_be_served_is_named(
     change(source, exported)
     with pytest.raises(ModelError, match=message) as raised:
         import_models(str(source), target, names={"iris"}, max_bytes=LIMIT)
-    assert str(raised.value).startswith(f"models.source {source}: ")
+    assert str(raised.value).startswith(f"model_source.source {source}: ")
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1/models", "memory://models", "/nowhere"])
 def test_a_source_that_is_none_is_named(target: Path, place: str) -> None:
-    with pytest.raises(ModelError, match=f"models.source {place}: "):
+    with pytest.raises(ModelError, match=f"model_source.source {place}: "):
         import_models(place, target, names={"iris"}, max_bytes=LIMIT)
 
 
@@ -209,7 +209,7 @@ def test_more_than_one_archive_in_a_file_and_a_greedy_one_are_refused(tmp_path: 
 def test_a_process_that_was_started_by_a_server_imports_nothing(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SERVING__MODELS__SOURCE", str(source))
+    monkeypatch.setenv("SERVING__MODEL_SOURCE__SOURCE", str(source))
     monkeypatch.setenv(VARIABLE, str(target))
     get_settings.cache_clear()
     try:
@@ -222,10 +222,10 @@ def test_a_process_that_was_started_by_a_server_imports_nothing(
 def test_a_server_serves_what_it_imported_once(source: Path, exported: bytes) -> None:
     put(source, exported)
     settings = {
-        "SERVING__MODELS__SOURCE": str(source),
-        "SERVING__SERVING__WORKERS": "2",
+        "SERVING__MODEL_SOURCE__SOURCE": str(source),
+        "SERVING__SERVER__WORKERS": "2",
         "SERVING__JOBS__EMBEDDED_WORKER": "true",
-        "SERVING__INCEPTION_V3__ENABLED": "false",
+        "SERVING__MODELS__INCEPTION_V3__ENABLED": "false",
         "SERVING__LOGGING__FORMAT": "json",
     }
     with serving(**settings) as server:
@@ -246,7 +246,7 @@ def test_a_server_does_not_start_with_a_file_that_is_wrong(source: Path, exporte
     done = subprocess.run(
         [Path(sys.executable).parent / "bentoml", "serve", "service:svc", "--port", str(free_port())],
         cwd=ROOT,
-        env=os.environ | {"SERVING__MODELS__SOURCE": str(source)},
+        env=os.environ | {"SERVING__MODEL_SOURCE__SOURCE": str(source)},
         capture_output=True,
         text=True,
         check=False,

@@ -80,7 +80,7 @@ def test_a_difference_over_the_tolerance_saves_neither(
     assert out == ""
     assert "more than the tolerance of 0" in err
     assert stored() == []
-    assert [path.name for path in (bentoml_home / "tmp").iterdir()] == ["train-staging.lock"]
+    assert [path.name for path in (bentoml_home / "tmp").iterdir()] == ["model-staging.lock"]
 
 
 def test_a_saved_model_that_fails_takes_the_onnx_graph_with_it(

@@ -29,7 +29,7 @@ def test_with_every_model_in_the_store_nothing_heavy_is_imported(model_store: Pa
 
 
 def test_only_what_is_enabled_is_made_under_the_configured_name(run_python: Run, tmp_path: Path) -> None:
-    settings = {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__IRIS__TAG": "flowers:latest"}
+    settings = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__MODELS__IRIS__TAG": "flowers:latest"}
     done = run_python("-m", "train", "--quiet", **settings)
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
@@ -37,7 +37,7 @@ def test_only_what_is_enabled_is_made_under_the_configured_name(run_python: Run,
 
 
 def test_a_version_that_is_not_there_cannot_be_made(run_python: Run, tmp_path: Path) -> None:
-    done = run_python("-m", "train", SERVING__IRIS__TAG="iris:v9")
+    done = run_python("-m", "train", SERVING__MODELS__IRIS__TAG="iris:v9")
 
     assert done.returncode == 1
     assert "iris:v9" in done.stderr

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 from numpy.typing import NDArray
 
 import serving
@@ -19,10 +20,13 @@ from serving.core.ranking import rank
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES, Tensors, strings
 from serving.core.validation import shortened
+from serving.http.description import interface
 from serving.metrics.inference import Sums
 from serving.model import Call, Model, Models
 from serving.protocols.open_inference.messages import (
+    INTERFACE,
     BatchStatistics,
+    ConfigParameter,
     ConfigTensor,
     Duration,
     InferInput,
@@ -103,15 +107,18 @@ class Meaning:
         for spec, given in self._choose(request.inputs):
             _refuse_shared_memory(given.name, given.parameters)
             shape = check_shape(spec, given.shape, has_rows=self._has_rows)
-            if self._has_rows:
-                self.model.check_rows(spec.name, shape[0])
             shapes.append((spec, given, shape))
-        check_listed((spec, math.prod(shape)) for spec, given, shape in shapes if given.data and given.data.listed)
+        check_listed(
+            (spec, math.prod(shape))
+            for spec, given, shape in shapes
+            if DTYPES[spec.dtype].is_text or (given.data and given.data.listed)
+        )
         found: Tensors = {}
         for spec, given, shape in shapes:
             if given.data is None:
                 raise InvalidInputError(f"{spec.name}: there is no data")
-            found[spec.name] = given.data.read(spec, shape, allow_nan=self._allow_nan)
+            array = given.data.read(spec, tuple(given.shape), allow_nan=self._allow_nan)
+            found[spec.name] = array if array.shape == shape else array.reshape(shape)
         return found
 
     def _choose(self, inputs: Sequence[InferInput]) -> Iterable[tuple[TensorSpec, InferInput]]:
@@ -205,6 +212,7 @@ class Meaning:
             self.model.limits.max_rows if self._has_rows else 0,
             [described(spec) for spec in self.inputs],
             [described(spec) for spec in self.outputs],
+            parameters={INTERFACE: ConfigParameter(msgspec.json.encode(interface(self.model)).decode())},
         )
 
     def statistics(self, sums: Sums) -> ModelStatistics:
@@ -295,7 +303,7 @@ def classify(probabilities: NDArray[Any], labels: Sequence[str], classes: int) -
     classes = min(classes, len(labels))
     number = probabilities.dtype.type  # prints the shortest text that reads as the same number
     found = [
-        f"{number(each.probability)}:{each.class_id}:{each.label}"
+        f"{number(each.probability)!s}:{each.class_id}:{each.label}"
         for row in probabilities
         for each in rank(row, labels, classes)
     ]

@@ -175,6 +175,14 @@ class TransactionPolicy(msgspec.Struct):
     decoupled: bool = False
 
 
+INTERFACE = "interface"
+"""Parameter of a model's configuration that says what the service's own metadata say of the interface, as JSON."""
+
+
+class ConfigParameter(msgspec.Struct):
+    string_value: str
+
+
 class ModelConfig(msgspec.Struct):
     """As Triton's; `max_batch_size` is 0 where requests have no rows."""
 
@@ -186,6 +194,7 @@ class ModelConfig(msgspec.Struct):
     output: list[ConfigTensor]
     version_policy: VersionPolicy = msgspec.field(default_factory=VersionPolicy)
     model_transaction_policy: TransactionPolicy = msgspec.field(default_factory=TransactionPolicy)
+    parameters: dict[str, ConfigParameter] = {}
 
 
 class Duration(msgspec.Struct):

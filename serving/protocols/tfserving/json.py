@@ -33,6 +33,8 @@ from serving.protocols.tensors import (
 from serving.protocols.tfserving.messages import (
     ClassifyRequest,
     ClassifyResponse,
+    Example,
+    Feature,
     ModelDescription,
     PredictRequest,
     PredictResponse,
@@ -262,14 +264,14 @@ def read_classify(body: bytes) -> ClassifyRequest:
     )
 
 
-def _features(example: dict[str, Any]) -> dict[str, list[Any]]:
+def _features(example: dict[str, Any]) -> Example:
     return {
-        name: [_feature(name, each) for each in (value if isinstance(value, list) else [value])]
+        name: Feature([_value(name, each) for each in (value if isinstance(value, list) else [value])])
         for name, value in example.items()
     }
 
 
-def _feature(name: str, value: Any) -> Any:
+def _value(name: str, value: Any) -> Any:
     if isinstance(value, dict) and list(value) == [_B64] and isinstance(value[_B64], str):
         return _from_base64(TensorSpec(name=name[:64], dtype="bytes", shape=[]), value[_B64])
     return value

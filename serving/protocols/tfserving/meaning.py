@@ -124,7 +124,7 @@ class Meaning:
     def _example_tensors(self, request: ClassifyRequest) -> Tensors:
         """The inputs of examples. An example has an input as one feature, or each of its columns as a feature."""
         if not request.examples:
-            raise InvalidInputError("examples: at least one is required")
+            raise InvalidInputError("there are no examples; at least one is required")
         self.model.check_rows("examples", len(request.examples))
         examples: list[Example] = []
         known = {spec.name for spec in self._inputs} | {column.name for column in self._columns}
@@ -167,12 +167,16 @@ class Meaning:
 
 def _feature(example: Example, spec: TensorSpec, name: str, count: int | None, where: str) -> list[Any]:
     """The values of a feature, of the type of `spec`."""
-    values = example.get(name)
-    if values is None:
+    found = example.get(name)
+    if found is None:
         raise InvalidInputError(f"{where}: the feature {name} is missing")
+    kind = DTYPES[spec.dtype].numpy.kind
+    wanted = {"O": "bytes_list", "f": "float_list"}.get(kind, "int64_list")
+    if found.kind and found.kind != wanted:
+        raise InvalidInputError(f"{where}: the feature {name} is not a {wanted}")
+    values = found.values
     if count is not None and len(values) != count:
         raise InvalidInputError(f"{where}: the feature {name} has {len(values)} values, not {count}")
-    kind = DTYPES[spec.dtype].numpy.kind
     fits: tuple[type, ...] = {"O": (str, bytes), "f": (float, int), "b": (bool, int)}.get(kind, (int,))
     for value in values:
         if not isinstance(value, fits) or (isinstance(value, bool) and kind != "b"):

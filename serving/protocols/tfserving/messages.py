@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from serving.core.signature import TensorSpec
 from serving.core.tensors import Tensors
@@ -54,8 +54,20 @@ class PredictResponse:
     outputs: Tensors
 
 
-Example = Mapping[str, list[Any]]
-"""Features by name: numbers, strings or bytes."""
+class Feature(NamedTuple):
+    """One feature of an example.
+
+    Attributes:
+        values: numbers, strings or bytes.
+        kind: the list that they come in, such as `float_list`; empty where the form has no such lists.
+    """
+
+    values: list[Any]
+    kind: str = ""
+
+
+Example = Mapping[str, Feature]
+"""Features by name."""
 
 
 @dataclass(slots=True)

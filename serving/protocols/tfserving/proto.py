@@ -26,6 +26,7 @@ from serving.protocols.tfserving.messages import (
     ClassifyRequest,
     ClassifyResponse,
     Example,
+    Feature,
     ModelDescription,
     PredictRequest,
     PredictResponse,
@@ -107,7 +108,9 @@ def read_classify(request: Any) -> ClassifyRequest:
 
 def _features(example: Any) -> Example:
     return {
-        name: list(getattr(feature, kind).value) if (kind := feature.WhichOneof("kind")) else []
+        name: Feature(
+            list(getattr(feature, kind).value) if (kind := feature.WhichOneof("kind")) else [], kind or "none"
+        )
         for name, feature in example.features.feature.items()
     }
 

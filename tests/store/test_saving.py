@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -9,14 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from serving.store.models import ModelMetadata, TensorSpec, Verification, Weights, open_model
-from train import store
-from train.errors import TrainingError
+from serving.core.errors import ModelError
+from serving.core.signature import TensorSpec
+from serving.store import bentoml_store, saving
+from serving.store.models import ModelMetadata, Verification, Weights, open_model
 
 pytestmark = pytest.mark.usefixtures("bentoml_home")
 
 METADATA = ModelMetadata(
     format="onnx",
+    kind="rows",
+    task="classification",
+    scores="y",
     labels=["a", "b"],
     inputs=[TensorSpec(name="x", dtype="float32", shape=[None, 4])],
     outputs=[TensorSpec(name="y", dtype="float32", shape=[None, 2])],
@@ -32,8 +38,8 @@ Listing = Callable[[], list[str]]
 # Saves a model with one file; `{end}` happens while the file is half-written.
 INTERRUPTED = """
 import os, signal
-from tests.train.test_store import LABELS, METADATA
-from train.store import staging
+from tests.store.test_saving import LABELS, METADATA
+from serving.store.saving import staging
 with staging() as place:
     with place.model("first", METADATA, labels=LABELS) as path:
         (path / "model.onnx").write_bytes(b"first")
@@ -47,7 +53,7 @@ WHOLE = INTERRUPTED.format(end="pass")
 
 
 def save(name: str, content: bytes = b"graph") -> str:
-    with store.staging() as place, place.model(name, METADATA, labels=LABELS) as path:
+    with saving.staging() as place, place.model(name, METADATA, labels=LABELS) as path:
         (path / "model.onnx").write_bytes(content)
     return place.tags[0]
 
@@ -58,9 +64,10 @@ def test_a_saved_model_is_read_back(bentoml_home: Path) -> None:
     model = open_model("small:latest")
 
     assert model.tag == tag
-    assert model.metadata == METADATA
+    files = {"model.onnx": hashlib.sha256(b"graph").hexdigest()}
+    assert model.metadata == METADATA.model_copy(update={"files": files})
     assert model.onnx_path.read_bytes() == b"graph"
-    assert [path.name for path in (bentoml_home / "tmp").iterdir()] == ["train-staging.lock"]
+    assert [path.name for path in (bentoml_home / "tmp").iterdir()] == ["model-staging.lock"]
 
 
 def test_the_newest_is_the_latest_and_the_older_stays() -> None:
@@ -71,8 +78,25 @@ def test_the_newest_is_the_latest_and_the_older_stays() -> None:
     assert open_model(older).onnx_path.read_bytes() == b"1"
 
 
+def test_everybody_may_read_what_is_saved() -> None:
+    """A container runs as another user than the one who saved, who may let nobody read his files."""
+    before = os.umask(0o077)
+    try:
+        with saving.staging() as place, place.model("small", METADATA, labels=LABELS) as path:
+            (path / "weights").mkdir()
+            (path / "weights/w.bin").write_bytes(b"1")
+            (path / "weights/w.bin").chmod(0o400)
+            (path / "model.onnx").write_bytes(b"graph")
+    finally:
+        os.umask(before)
+    saved = open_model("small").path
+    directories = {path.stat().st_mode & 0o777 for path in (saved, saved / "weights")}
+    assert directories == {0o755}
+    assert {path.stat().st_mode & 0o777 for path in saved.rglob("*") if path.is_file()} == {0o644}
+
+
 def test_nothing_is_in_the_store_before_the_end(stored: Listing) -> None:
-    with store.staging() as place:
+    with saving.staging() as place:
         with place.model("small", METADATA, labels=LABELS) as path:
             (path / "model.onnx").write_bytes(b"graph")
         assert stored() == []
@@ -82,7 +106,7 @@ def test_nothing_is_in_the_store_before_the_end(stored: Listing) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
 def test_an_exception_leaves_nothing(bentoml_home: Path, stored: Listing, error: type[BaseException]) -> None:
-    with pytest.raises(error), store.staging() as place:  # noqa: PT012 - the first of the two is complete
+    with pytest.raises(error), saving.staging() as place:  # noqa: PT012 - the first of the two is complete
         with place.model("first", METADATA, labels=LABELS):
             pass
         with place.model("second", METADATA, labels=LABELS) as path:
@@ -90,7 +114,7 @@ def test_an_exception_leaves_nothing(bentoml_home: Path, stored: Listing, error:
             raise error
 
     assert stored() == []
-    assert [path.name for path in (bentoml_home / "tmp").iterdir()] == ["train-staging.lock"]
+    assert [path.name for path in (bentoml_home / "tmp").iterdir()] == ["model-staging.lock"]
 
 
 @pytest.mark.parametrize(
@@ -111,18 +135,18 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_works(
     assert killed.returncode == code, killed.stderr
     assert list(models.iterdir()) == []
     swept = code == -signal.SIGINT  # Python turns it into an exception; the others leave work for the next run
-    assert any(temporary.glob("train-staging-*")) is not swept
+    assert any(temporary.glob("model-staging-*")) is not swept
     assert [path.name for path in tmp_path.iterdir()] == ["bentoml"]  # no 95 MB in /tmp either
 
     second = run_python("-c", WHOLE)
 
     assert second.returncode == 0, second.stderr
     assert sorted(path.name for path in models.iterdir()) == ["first", "second"]
-    assert [path.name for path in temporary.iterdir()] == ["train-staging.lock"]
+    assert [path.name for path in temporary.iterdir()] == ["model-staging.lock"]
 
 
 def test_a_run_does_not_sweep_another_run_that_is_alive() -> None:
-    with store.staging() as one, one.model("one", METADATA, labels=LABELS) as path:
+    with saving.staging() as one, one.model("one", METADATA, labels=LABELS) as path:
         save("two")
         (path / "model.onnx").write_bytes(b"still here")
 
@@ -132,34 +156,34 @@ def test_a_run_does_not_sweep_another_run_that_is_alive() -> None:
 def test_has_model() -> None:
     tag = save("small")
 
-    assert store.has_model("small")
-    assert store.has_model("small:latest")
-    assert store.has_model(tag)
-    assert not store.has_model("small:other")
-    assert not store.has_model("other:latest")
+    assert bentoml_store.has_model("small")
+    assert bentoml_store.has_model("small:latest")
+    assert bentoml_store.has_model(tag)
+    assert not bentoml_store.has_model("small:other")
+    assert not bentoml_store.has_model("other:latest")
 
 
 def test_a_directory_that_is_no_model_does_not_count(bentoml_home: Path) -> None:
     (bentoml_home / "models" / "broken" / "version").mkdir(parents=True)
     (bentoml_home / "models" / "broken" / "latest").write_text("version")
 
-    assert not store.has_model("broken:latest")
+    assert not bentoml_store.has_model("broken:latest")
 
 
 def test_tags_are_checked_before_the_work() -> None:
-    with store.staging() as place, place.model("small:v1", METADATA, labels=LABELS):
+    with saving.staging() as place, place.model("small:v1", METADATA, labels=LABELS):
         pass
 
-    store.check_tag("small")
-    store.check_tag("small:v2")
+    saving.check_tag("small")
+    saving.check_tag("small:v2")
     for tag, complaint in (("small:v1", "already"), ("small:latest", "leave out"), ("a b", "not a valid")):
-        with pytest.raises(TrainingError, match=complaint):
-            store.check_tag(tag)
+        with pytest.raises(ModelError, match=complaint):
+            saving.check_tag(tag)
 
 
 def test_library_versions_name_python_and_what_is_asked_for() -> None:
-    versions = store.library_versions("onnx")
+    versions = saving.library_versions("onnx")
 
     assert set(versions) == {"python", "bentoml", "numpy", "onnx"}
     with pytest.raises(ModuleNotFoundError):
-        store.library_versions("no-such-library")
+        saving.library_versions("no-such-library")

@@ -1,4 +1,4 @@
-"""What the commands do with the server: talk to it, and wait for jobs."""
+"""Talking to the server of the jobs, and waiting for jobs."""
 
 from __future__ import annotations
 
