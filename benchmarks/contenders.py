@@ -92,23 +92,19 @@ def service(name: str, title: str, path: str, settings: Mapping[str, str], start
 
 
 def iris_variants() -> list[Server]:
-    """This service with iris only: what its switches cost and bring."""
+    """This service with iris only, and what its log costs."""
     quiet = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
     logged = quiet | {"SERVING__LOGGING__PREDICTIONS": "true"}
-    slow = quiet | {"SERVING__API__DATA_PLANE": "false"}
     path = "/iris/predict"
     return [
         service("service", "this service", path, quiet),
         service("service_log", "this service, log line per prediction", path, logged),
-        service("service_no_data_plane", "this service, data plane off", path, slow),
     ]
 
 
 def image_settings(threads: int) -> dict[str, str]:
-    """The image engine that the raw engine is measured with: ONNX Runtime, where there is a choice."""
-    from serving.settings import get_settings
-
-    chosen = {"SERVING__MODELS__INCEPTION_V3__THREADS": str(threads)}
-    if hasattr(get_settings().inception_v3, "engine"):
-        chosen["SERVING__MODELS__INCEPTION_V3__ENGINE"] = "onnxruntime"
-    return chosen
+    """Settings with which the service has the engine that is measured alone: ONNX Runtime."""
+    return {
+        "SERVING__MODELS__INCEPTION_V3__THREADS": str(threads),
+        "SERVING__MODELS__INCEPTION_V3__ENGINE": "onnxruntime",
+    }

@@ -1,4 +1,4 @@
-"""Codecs of the user's own: found beside service.py by every program, and refused in one line when they cannot be used."""
+"""Codecs of the user's own: every program finds them beside service.py, and says in a line when it cannot use one."""
 
 from __future__ import annotations
 

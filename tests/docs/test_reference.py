@@ -97,7 +97,9 @@ def test_every_setting_is_in_the_table_and_no_other() -> None:
 
 def test_settings_that_are_mentioned_exist() -> None:
     mentioned = settings.mentioned(readme.text())
-    mentioned |= {key for row in readme.rows("| limit | setting | what happens beyond it |") for key in readme.code(row[1])}
+    mentioned |= {
+        key for row in readme.rows("| limit | setting | what happens beyond it |") for key in readme.code(row[1])
+    }
     assert mentioned
     assert {key for key in mentioned if not settings.is_key(key)} == set()
 
