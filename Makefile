@@ -10,6 +10,8 @@ PORT ?= 3000
 BIN := $(VENV)/bin
 # Nobody's deployment reports home because it followed this README.
 export BENTOML_DO_NOT_TRACK ?= True
+# What is printed and read is UTF-8, whatever the locale: in that of an old system, training would fail at its first "…".
+export PYTHONUTF8 ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help install models serve test lint format docs lock bench clean

@@ -153,6 +153,30 @@ def test_a_directory_that_is_no_environment_is_not_emptied(path: Path, tmp_path:
     assert (path / "made-with-python3").read_text() == f"{tmp_path}/mine\n"
 
 
+def test_what_make_runs_writes_utf_8_whatever_the_locale_is(path: Path, tmp_path: Path) -> None:
+    venv = environment(tmp_path / "venv")
+    version = f"CPython {SUPPORTED[0]}.1"
+    program = add(venv / "bin", "python", version)
+    program.write_text(
+        f"""#!{path}/bash
+case "$1 $2" in
+    *platform*) echo "{version}" ;;
+    "-m train") exec '{sys.executable}' -c 'import sys; print(sys.flags.utf8_mode)' ;;
+esac
+"""
+    )
+    # Few systems have a locale that is not UTF-8. In this one Python needs no mode of its own, and has it if told.
+    done = subprocess.run(
+        [path / "make", "models", f"VENV={venv}"],
+        cwd=ROOT,
+        env={"PATH": str(path), "HOME": str(path), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, b"1\n")
+
+
 def test_a_path_that_make_cannot_take(path: Path, tmp_path: Path) -> None:
     done = make_environment(path, tmp_path / "a b")
     assert done.returncode != 0

@@ -1,0 +1,274 @@
+"""Every way to a model, with the clients that people use; all give outputs by name."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.client import Predictor
+from serving.client.predictions import Prediction
+from tests.matrix.cases import Case
+from tests.matrix.conftest import Place
+from tests.server import ROOT
+
+Outputs = dict[str, NDArray[Any]]
+"""`probabilities` of a classification, `value` of a regression; else the outputs of the graph by their names."""
+_JSON = {"Content-Type": "application/json"}
+
+
+def native(place: Place, case: Case) -> Outputs:
+    return _post(place, case, "predict")
+
+
+def batched(place: Place, case: Case) -> Outputs:
+    return _post(place, case, "predict/batched")
+
+
+def job(place: Place, case: Case) -> Outputs:
+    accepted = _send(place, case, "jobs")
+    assert accepted.status_code == 202, accepted.text
+    found = httpx.get(f"{place.server.url}{accepted.json()['status_url']}?wait=30", timeout=60).json()
+    assert found["status"] == "succeeded", found
+    return _native(case, found["result"])
+
+
+def rows_of_a_database(place: Place, case: Case) -> Outputs:
+    items = [{"model": case.name, "values": values} for values in _values(case)]
+    added = httpx.post(f"{place.server.url}/batch/items", json={"items": items}, timeout=60)
+    assert added.status_code == 201, added.text
+    place.command("batch", "score", "--model", case.name)
+    rows = [httpx.get(f"{place.server.url}/batch/items/{row}", timeout=60).json() for row in added.json()["ids"]]
+    assert [row["status"] for row in rows] == ["predicted"] * len(items), rows
+    predictions = [row["prediction"] for row in rows]
+    if case.task == "classification":
+        outputs = {"probabilities": np.array([_probabilities(case, each) for each in predictions])}
+        assert [row["label"] for row in rows] == _labels(case, outputs["probabilities"])
+        return outputs
+    if case.task == "regression":
+        return {"value": np.array(predictions)}
+    if not case.has_rows:
+        return _arrays(case, predictions[0])
+    return _arrays(case, {name: [each[name] for each in predictions] for name in predictions[0]})
+
+
+def tensorflow_rest(place: Place, case: Case) -> Outputs:
+    signature = "probabilities" if case.kind == "image" else "serving_default"
+    inputs: dict[str, Any] = {name: array.tolist() for name, array in case.inputs.items()}
+    if case.kind == "image":
+        inputs = {"image": [{"b64": base64.b64encode(case.image).decode()}]}
+    body = {"signature_name": signature, "inputs": inputs}
+    answer = httpx.post(f"{place.server.url}/v1/models/{case.name}:predict", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    outputs = answer.json()["outputs"]
+    return _arrays(case, outputs if isinstance(outputs, dict) else {_only(case): outputs})
+
+
+def tensorflow_grpc(place: Place, case: Case) -> Outputs:
+    """With TensorFlow Serving's own client, a program of its own as its imports take a process."""
+    signature = "probabilities" if case.kind == "image" else "serving_default"
+    inputs: dict[str, Any] = {name: [array.dtype.name, array.tolist()] for name, array in case.inputs.items()}
+    if case.kind == "image":
+        inputs = {"image": ["bytes", [base64.b64encode(case.image).decode()]]}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.matrix.tensorflow_client", place.server.grpc_target, case.name, signature],
+        input=json.dumps(inputs),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return _arrays(case, json.loads(done.stdout))
+
+
+def triton_json(place: Place, case: Case) -> Outputs:
+    return _triton_http(place, case, binary=False)
+
+
+def triton_binary(place: Place, case: Case) -> Outputs:
+    return _triton_http(place, case, binary=True)
+
+
+def _triton_http(place: Place, case: Case, *, binary: bool) -> Outputs:
+    import tritonclient.http as triton
+    from tritonclient.utils import np_to_triton_dtype
+
+    given = []
+    for name, array in _tensors(case).items():
+        tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        # A scalar has one element: the client does not write what has no dimension.
+        tensor.set_data_from_numpy(array, binary_data=binary)
+        given.append(tensor)
+    wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in _graph_outputs(case)]
+    with triton.InferenceServerClient(f"127.0.0.1:{place.server.port}", network_timeout=60) as client:
+        answer = client.infer(case.name, given, outputs=wanted)
+    return {name: answer.as_numpy(name) for name in _graph_outputs(case)}
+
+
+def triton_grpc(place: Place, case: Case) -> Outputs:
+    import tritonclient.grpc as triton
+    from tritonclient.utils import np_to_triton_dtype
+
+    given = []
+    for name, array in _tensors(case).items():
+        tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+        tensor.set_data_from_numpy(array)
+        given.append(tensor)
+    with triton.InferenceServerClient(place.server.grpc_target) as client:
+        answer = client.infer(case.name, given, client_timeout=60)
+    return {name: answer.as_numpy(name) for name in _graph_outputs(case)}
+
+
+def client_native(place: Place, case: Case) -> Outputs:
+    return _client(place, case, protocol="native")
+
+
+def client_v2_grpc(place: Place, case: Case) -> Outputs:
+    return _client(place, case, protocol="v2", transport="grpc")
+
+
+def client_tensorflow_grpc(place: Place, case: Case) -> Outputs:
+    return _client(place, case, protocol="tfserving", transport="grpc")
+
+
+def _client(place: Place, case: Case, *, protocol: Any, transport: Any = "rest") -> Outputs:
+    target = place.server.url if transport == "rest" else place.server.grpc_target
+    with Predictor(target, protocol=protocol, transport=transport, timeout=60) as client:
+        if case.kind == "image":
+            return _predictions(case, client.predict(case.name, image=case.image))
+        if case.kind == "rows":
+            return _predictions(case, client.predict(case.name, rows=case.body["data"]))
+        (found,) = client.predict(case.name, tensors=case.inputs)
+        return dict(found.outputs)
+
+
+def command_line(place: Place, case: Case) -> Outputs:
+    arguments = ["predict", case.name, "--target", place.server.url, "--json"]
+    if case.kind == "image":
+        arguments += ["--image", str(place.directory / f"{case.name}.png"), "--top-k", str(len(case.labels))]
+    elif case.kind == "rows":
+        arguments += ["--rows", json.dumps(case.body["data"])]
+        if case.task == "classification":
+            arguments += ["--top-k", str(len(case.labels))]
+    else:
+        arguments += ["--tensors", json.dumps(case.body["inputs"])]
+    lines = [json.loads(line) for line in place.command(*arguments).splitlines()]
+    if case.task == "classification":
+        return {"probabilities": np.array([_ranked(case, line["predictions"]) for line in lines])}
+    if case.task == "regression":
+        return {"value": np.array([line["prediction"] for line in lines])}
+    return _arrays(case, lines[0]["outputs"])
+
+
+WAYS: list[Callable[[Place, Case], Outputs]] = [
+    native,
+    batched,
+    job,
+    rows_of_a_database,
+    tensorflow_rest,
+    tensorflow_grpc,
+    triton_json,
+    triton_binary,
+    triton_grpc,
+    client_native,
+    client_v2_grpc,
+    client_tensorflow_grpc,
+    command_line,
+]
+
+
+def expected(case: Case) -> Outputs:
+    """What the framework says, under all names that a way may use."""
+    found = dict(case.outputs)
+    if case.task == "classification":
+        found.setdefault("probabilities", case.outputs[case.scores])
+    elif case.task == "regression":
+        value = case.outputs[case.scores]
+        found["value"] = value[:, 0] if value.shape[1] == 1 else value
+    return found
+
+
+def _send(place: Place, case: Case, path: str) -> httpx.Response:
+    url = f"{place.server.url}/{case.name}/{path}"
+    if case.kind == "image":
+        form = {"top_k": str(len(case.labels))}
+        return httpx.post(url, files={"image": ("picture.png", case.image, "image/png")}, data=form, timeout=60)
+    return httpx.post(url, content=case.request, headers=_JSON, timeout=60)
+
+
+def _post(place: Place, case: Case, path: str) -> Outputs:
+    answer = _send(place, case, path)
+    assert answer.status_code == 200, answer.text
+    return _native(case, answer.json())
+
+
+def _native(case: Case, answer: dict[str, Any]) -> Outputs:
+    if case.kind == "image":
+        return {"probabilities": np.array([_ranked(case, answer["predictions"])])}
+    if case.task == "raw":
+        return _arrays(case, answer["outputs"])
+    return {"probabilities" if case.task == "classification" else "value": np.array(answer["prediction"])}
+
+
+def _ranked(case: Case, candidates: list[Mapping[str, Any]]) -> list[float]:
+    """Probabilities by class id, from classes by their rank."""
+    found = {candidate["class_id"]: candidate["probability"] for candidate in candidates}
+    assert {candidate["class_id"]: candidate["label"] for candidate in candidates} == dict(enumerate(case.labels))
+    return [found[index] for index in range(len(case.labels))]
+
+
+def _probabilities(case: Case, prediction: list[Any]) -> list[float]:
+    return _ranked(case, prediction) if isinstance(prediction[0], dict) else prediction
+
+
+def _labels(case: Case, probabilities: NDArray[Any]) -> list[str]:
+    return [case.labels[index] for index in probabilities.argmax(axis=1)]
+
+
+def _predictions(case: Case, predictions: list[Prediction]) -> Outputs:
+    if case.task == "regression":
+        return {"value": np.array([prediction.value for prediction in predictions])}
+    assert case.task == "classification"
+    rows = [{each.label: each.probability for each in prediction.candidates} for prediction in predictions]
+    return {"probabilities": np.array([[row[label] for label in case.labels] for row in rows])}
+
+
+def _arrays(case: Case, outputs: Mapping[str, Any]) -> Outputs:
+    return {name: np.array(value) for name, value in outputs.items() if name in expected(case)}
+
+
+def _only(case: Case) -> str:
+    """The one output of a TensorFlow signature."""
+    return "probabilities" if case.kind == "image" else case.scores
+
+
+def _graph_outputs(case: Case) -> list[str]:
+    return [case.scores] if case.scores else list(case.outputs)
+
+
+def _tensors(case: Case) -> Outputs:
+    if case.kind == "image":
+        return {"image": np.array([case.image], object)}
+    return case.inputs
+
+
+def _values(case: Case) -> list[Any]:
+    """The rows as a database has them."""
+    if case.kind == "image":
+        return [{"image_path": f"{case.name}.png"}]
+    if case.kind == "rows":
+        return list(case.body["data"])
+    inputs = case.body["inputs"]
+    if not case.has_rows:
+        return [inputs]
+    number = len(next(iter(inputs.values())))
+    return [{name: values[row] for name, values in inputs.items()} for row in range(number)]
