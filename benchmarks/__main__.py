@@ -16,7 +16,7 @@ from types import FrameType
 
 from rich.console import Console
 
-from benchmarks import batch, batching, inception_v3, iris, jobs, overload, protocols
+from benchmarks import against, batch, batching, inception_v3, iris, jobs, overload, protocols
 from benchmarks.environments import directories
 from benchmarks.generators import KNOWN, find_generator
 from benchmarks.load import LoadError
@@ -34,8 +34,11 @@ RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
     names = given.benchmarks or list(BENCHMARKS)
+    if given.against and names != [iris.NAME]:
+        parser.error("--against is for the benchmark iris alone: python -m benchmarks iris --against DIR")
     if given.only:
         names = [name for name in names if given.only & set(BENCHMARKS[name].SERVERS)]
     elif not given.benchmarks:
@@ -57,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 only=given.only,
                 rows=given.rows,
             )
-            section = BENCHMARKS[name].run(options)
+            section = against.run(options, given.against) if given.against else BENCHMARKS[name].run(options)
             failed |= bool(section.failures)
             _show(console, section, circumstances)
-            output = given.output or (None if given.only or given.rows else RESULTS)
+            output = given.output or (None if given.only or given.rows or given.against else RESULTS)
             if output is not None:
                 write_section(output, section, circumstances)
                 errors.print(f"saved in {output}")
@@ -106,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         "--rows", type=_rows, metavar="N", help="rows of batch in a database (1,000,000); ten times in files"
     )
     parser.add_argument("--only", type=_names, default=frozenset(), metavar="NAME,...", help="these servers only")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="iris only: measure another checkout side by side; it needs a .venv"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="results file (benchmarks/RESULTS.md)")
     parser.add_argument("--generator", choices=list(KNOWN), help="load generator (the first that is installed)")
     return parser

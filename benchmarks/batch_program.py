@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from benchmarks.models import model_file, stored_model
+
 T = TypeVar("T")
 BATCH_ROWS = 65_536
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
@@ -96,20 +98,21 @@ def one_by_one() -> dict[str, Any]:
 
     from serving.batch.database import Database
     from serving.batch.tables import Item, Status
-    from serving.engines import IrisEngine
+    from serving.placement import open_engine
     from serving.settings import get_settings
-    from serving.store.models import open_model
 
-    engine = IrisEngine(open_model(get_settings().iris.tag))
+    model, settings = stored_model("iris"), get_settings()
+    engine = open_engine(model, settings.models["iris"])
     engine.warm_up()
     began = time.perf_counter()
-    database = Database(get_settings().batch.url)
+    database = Database(settings.batch.url)
     with Session(database.engine) as session:
         items = session.scalars(select(Item).where(Item.status == Status.UNPREDICTED)).all()
         for item in items:
-            probabilities = engine.predict(np.array([item.values], np.float32))[0]
+            outputs = engine.run({model.metadata.inputs[0].name: np.array([item.values], np.float32)})
+            probabilities = outputs[model.metadata.scores][0]
             item.prediction = probabilities.tolist()
-            item.label = engine.model.metadata.labels[int(probabilities.argmax())]
+            item.label = model.metadata.labels[int(probabilities.argmax())]
             item.status = Status.PREDICTED.value
             session.commit()
     return {"rows": len(items), "seconds": time.perf_counter() - began}
@@ -127,14 +130,9 @@ def bare_engine(rows: int) -> float:
     """ONNX Runtime alone, one thread, batches of the same size: rows per second of processor time."""
     import onnxruntime
 
-    from serving.settings import get_settings
-    from serving.store.models import open_model
-
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        str(open_model(get_settings().iris.tag).onnx_path), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(model_file("iris")), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     output = session.get_outputs()[0].name
     batch = np.random.default_rng(0).uniform(0.1, 8.0, (BATCH_ROWS, 4)).round(1).astype(np.float32)

@@ -23,6 +23,7 @@ from benchmarks.batching_contenders import (
 from benchmarks.burst import PAUSE_SECONDS, BurstPlan
 from benchmarks.environments import available
 from benchmarks.measurement import Plan
+from benchmarks.models import model_file
 from benchmarks.options import Options
 from benchmarks.photo import HEIGHT, WIDTH, photo
 from benchmarks.raw_engine import EngineResult, measure_round, median_round
@@ -59,7 +60,7 @@ def run(options: Options) -> Section:
     iris_seconds, image_seconds = options.seconds or IRIS_SECONDS, options.seconds or IMAGE_SECONDS
     threads = min(2, os.cpu_count() or 1)
     if any(options.wants(name) for name in IRIS_SERVERS):
-        contenders = _chosen(iris_contenders(iris.model_file()), options, results)
+        contenders = _chosen(iris_contenders(model_file(iris.NAME)), options, results)
         plan = Plan(IRIS_CONNECTIONS, options.rounds, iris_seconds, starts=options.rounds)
         results.iris = measure_batched(contenders, options.generator, plan, BurstPlan(), options.progress)
     if any(options.wants(name) for name in (ENGINE, *IMAGE_SERVERS)):
@@ -80,7 +81,7 @@ def run(options: Options) -> Section:
 
 
 def _run_images(options: Options, seconds: float, threads: int, results: Results) -> None:
-    model = inception_v3.model_file()
+    model = model_file(inception_v3.NAME)
     engine_round = partial(measure_round, model, threads, BATCHES, seconds, options.progress)
     rounds: list[dict[int, EngineResult]] = []
     if options.wants(ENGINE):

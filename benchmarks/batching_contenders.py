@@ -42,7 +42,7 @@ def iris_contenders(model: Path) -> list[Contender]:
         check=iris.checker(model, lambda answer: [answer["outputs"][0]["data"]]),
     )
     environment = {"BENCHMARK_IRIS_MODEL": str(model)}
-    quiet = {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
+    quiet = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
     batchable = "benchmarks.peers.stock_bentoml_batchable"
     return [
         *(Contender(server, same) for server in peers(model) if server.name in WITHOUT_BATCHING),

@@ -86,29 +86,25 @@ def service(name: str, title: str, path: str, settings: Mapping[str, str], start
         command=lambda port: [BIN / "bentoml", "serve", "service:svc", "--host", HOST, "--port", str(port)],
         path=path,
         workers=bentoml_worker(SERVICE_NAME),
-        environment={"SERVING__SERVING__WORKERS": "1", "SERVING__GRPC__ENABLED": "false", **settings},
+        environment={"SERVING__SERVER__WORKERS": "1", "SERVING__GRPC__ENABLED": "false", **settings},
         start_limit=start_limit,
     )
 
 
 def iris_variants() -> list[Server]:
-    """This service with iris only: what its switches cost and bring."""
-    quiet = {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
+    """This service with iris only, and what its log costs."""
+    quiet = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
     logged = quiet | {"SERVING__LOGGING__PREDICTIONS": "true"}
-    slow = quiet | {"SERVING__API__DATA_PLANE": "false"}
     path = "/iris/predict"
     return [
         service("service", "this service", path, quiet),
         service("service_log", "this service, log line per prediction", path, logged),
-        service("service_no_data_plane", "this service, data plane off", path, slow),
     ]
 
 
 def image_settings(threads: int) -> dict[str, str]:
-    """The image engine that the raw engine is measured with: ONNX Runtime, where there is a choice."""
-    from serving.settings import get_settings
-
-    chosen = {"SERVING__INCEPTION_V3__THREADS": str(threads)}
-    if hasattr(get_settings().inception_v3, "engine"):
-        chosen["SERVING__INCEPTION_V3__ENGINE"] = "onnxruntime"
-    return chosen
+    """Settings with which the service has the engine that is measured alone: ONNX Runtime."""
+    return {
+        "SERVING__MODELS__INCEPTION_V3__THREADS": str(threads),
+        "SERVING__MODELS__INCEPTION_V3__ENGINE": "onnxruntime",
+    }

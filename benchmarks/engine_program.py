@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.load import percentile
-from serving.engines import InceptionV3Engine, OpenVinoInceptionV3Engine
+from serving.placement import open_engine
+from serving.settings.models import ModelSettings
 from serving.store.models import SAVED_MODEL_DIRECTORY, open_model
 from train.images import seeded_images
 
@@ -33,10 +34,13 @@ def load(engine: str, *, threads: int) -> Predict:
     if engine == "tensorflow":
         return _load_tensorflow(threads=threads)
     model = open_model(TAG)
-    if engine == "onnxruntime":
-        return InceptionV3Engine(model, threads=threads).predict
-    precision: Any = engine.removeprefix("openvino-")
-    return OpenVinoInceptionV3Engine(model, threads=threads, precision=precision).predict
+    library, _, precision = engine.partition("-")
+    settings = ModelSettings.model_validate(
+        {"engine": library, "threads": threads, **({"openvino_precision": precision} if precision else {})}
+    )
+    opened = open_engine(model, settings)
+    (image,), scores = model.metadata.inputs, model.metadata.scores
+    return lambda images: opened.run({image.name: images})[scores]
 
 
 def _load_tensorflow(*, threads: int) -> Predict:

@@ -65,7 +65,7 @@ class GrpcContender:
 def contenders(model: Path) -> list[GrpcContender]:
     """One row of iris; `model` is the ONNX file."""
     environment = {"BENCHMARK_IRIS_MODEL": str(model)}
-    quiet = {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
+    quiet = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
 
     def ours(name: str, title: str, method: str, body: bytes, read: Callable[[bytes], Any]) -> GrpcContender:
         port = free_port()

@@ -7,10 +7,10 @@ import os
 import statistics
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from benchmarks.contenders import image_settings, service
 from benchmarks.measurement import Plan, Point, Question, ask, load_rounds
+from benchmarks.models import model_file
 from benchmarks.options import Options
 from benchmarks.photo import HEIGHT, WIDTH, photo
 from benchmarks.raw_engine import EngineResult, measure_round, median_round
@@ -47,7 +47,7 @@ class Found:
 
 def run(options: Options) -> Section:
     """The raw engine, the service, and the raw engine again, because a machine's speed drifts."""
-    model = model_file()
+    model = model_file(NAME)
     threads = min(2, os.cpu_count() or 1)
     seconds = options.seconds or SECONDS
     jpeg = photo()
@@ -75,13 +75,6 @@ def run(options: Options) -> Section:
     ]
     tables = [_throughput(found), _footprint(found), targets_table(targets(found))]
     return Section(NAME, TITLE, tables, notes, found.failures)
-
-
-def model_file() -> Path:
-    from serving.settings import get_settings
-    from serving.store.models import open_model
-
-    return open_model(get_settings().inception_v3.tag).onnx_path
 
 
 def server(threads: int) -> Server:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contenders import iris_variants, peers
 from benchmarks.environments import available
 from benchmarks.measurement import Measurement, Outcome, Plan, Question, measure_all
+from benchmarks.models import model_file
 from benchmarks.options import Options
 from benchmarks.results import Section
 from benchmarks.server import ServerError
@@ -20,7 +21,7 @@ NAME = "iris"
 TITLE = "iris: one row per request, one worker each"
 SERVERS = (
     *("raw_asgi", "fastapi_async", "book_web_single", "stock_bentoml"),
-    *("service", "service_log", "service_no_data_plane"),
+    *("service", "service_log"),
 )
 PEERS = SERVERS[:4]
 CONNECTIONS = (1, 8, 32)
@@ -36,7 +37,7 @@ def run(options: Options) -> Section:
     Raises:
         ServerError: none of them is installed.
     """
-    model = model_file()
+    model = model_file(NAME)
     servers, left_out = available(options.chosen([*peers(model), *iris_variants()]))
     for line in left_out:
         options.progress(line)
@@ -51,15 +52,12 @@ def run(options: Options) -> Section:
         *(f"`{server.name}`: {server.title}" for server in servers),
         *left_out,
     ]
-    tables = [_throughput(outcome), _footprint(outcome), targets_table(targets(outcome))]
+    tables = [
+        throughput(outcome, [name for name in PEERS if name in outcome.measurements]),
+        footprint(outcome),
+        targets_table(targets(outcome)),
+    ]
     return Section(NAME, TITLE, tables, notes, outcome.failures)
-
-
-def model_file() -> Path:
-    from serving.settings import get_settings
-    from serving.store.models import open_model
-
-    return open_model(get_settings().iris.tag).onnx_path
 
 
 def _body() -> bytes:
@@ -88,8 +86,8 @@ def checker(model: Path, probabilities: Callable[[Any], Any]) -> Callable[[bytes
     return check
 
 
-def _throughput(outcome: Outcome) -> Table:
-    bases = [name for name in PEERS if name in outcome.measurements]
+def throughput(outcome: Outcome, bases: Sequence[str]) -> Table:
+    """Each server at each number of connections, with its ratios to the servers `bases`."""
     rows = []
     for name, measurement in outcome.measurements.items():
         for connections, point in measurement.points.items():
@@ -112,7 +110,8 @@ def _throughput(outcome: Outcome) -> Table:
     return Table("Throughput and latency", (*columns, *(f"× {base}" for base in bases)), rows)
 
 
-def _footprint(outcome: Outcome) -> Table:
+def footprint(outcome: Outcome) -> Table:
+    """Memory and start-up of each server."""
     return Table(
         title="Memory and start-up",
         columns=("server", "RSS of the worker, MB", "RSS of all processes, MB", "ready after, s"),

@@ -18,6 +18,7 @@ from benchmarks import inception_v3
 from benchmarks.contenders import BIN, image_settings, service
 from benchmarks.jobs_program import HEADERS, PATH, Depth, Inside, image_file
 from benchmarks.load import Load, LoadResult, percentile
+from benchmarks.models import model_file
 from benchmarks.options import Options
 from benchmarks.photo import photo
 from benchmarks.raw_engine import EngineResult, measure_round, median_round
@@ -131,7 +132,7 @@ def _measure_store(name: str, threads: int, options: Options) -> StoreResult:
 
 
 def _measure_images(results: Results, threads: int, options: Options) -> None:
-    model = inception_v3.model_file()
+    model = model_file(inception_v3.NAME)
     rounds = []
     for _ in range(options.rounds):
         for name, found in results.stores.items():

@@ -151,7 +151,23 @@ def load_rounds(
     `path` is the server's unless given; `settle` is called before each load of a round.
     """
 
-    def load(connections: int, seconds: float) -> LoadResult:
+    (points,) = load_in_turn([up], question, generator, plan, progress, path=path, settle=settle)
+    return points
+
+
+def load_in_turn(
+    ups: Sequence[Running],
+    question: Question,
+    generator: Generator,
+    plan: Plan,
+    progress: Progress,
+    *,
+    path: str | None = None,
+    settle: Callable[[], object] = lambda: None,
+) -> list[dict[int, Point]]:
+    """As `load_rounds` for servers that run at once: each load is put on one after the other before the next one."""
+
+    def load(up: Running, connections: int, seconds: float) -> LoadResult:
         return generator.run(
             Load(
                 url=up.url(path),
@@ -164,19 +180,22 @@ def load_rounds(
         )
 
     if plan.warm_up_seconds:
-        load(max(plan.connections), plan.warm_up_seconds)
-    results: dict[int, list[LoadResult]] = {connections: [] for connections in plan.connections}
+        for up in ups:
+            load(up, max(plan.connections), plan.warm_up_seconds)
+    results: list[dict[int, list[LoadResult]]] = [{connections: [] for connections in plan.connections} for _ in ups]
     for number in range(1, plan.rounds + 1):
         for connections in plan.connections:
-            settle()
-            result = load(connections, plan.seconds)
-            results[connections].append(result)
-            progress(
-                f"  round {number} c{connections}: {result.requests_per_second:,.1f} req/s, "
-                f"p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms"
-                + (f", {result.non_2xx} non-2xx, {result.errors} errors" if result.non_2xx or result.errors else "")
-            )
-    return {connections: Point.of(connections, rounds) for connections, rounds in results.items()}
+            for up, found in zip(ups, results, strict=True):
+                settle()
+                result = load(up, connections, plan.seconds)
+                found[connections].append(result)
+                name = f"{up.server.name} " if len(ups) > 1 else ""
+                wrong = f", {result.non_2xx} non-2xx, {result.errors} errors" if result.non_2xx or result.errors else ""
+                progress(
+                    f"  round {number} {name}c{connections}: {result.requests_per_second:,.1f} req/s, "
+                    f"p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms{wrong}"
+                )
+    return [{connections: Point.of(connections, rounds) for connections, rounds in found.items()} for found in results]
 
 
 def ask(up: Running, question: Question, path: str | None = None) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks import inception_v3, iris
 from benchmarks.contenders import image_settings, service
 from benchmarks.load import Generator, Load, LoadError, LoadResult
 from benchmarks.measurement import Question, ask
 from benchmarks.memory import PeakMemory
+from benchmarks.models import limits, model_file
 from benchmarks.offered import Offered, OpenLoad
 from benchmarks.open_loop_process import offer_in_process
 from benchmarks.options import Options
@@ -77,32 +77,23 @@ def run(options: Options) -> Section:
 
 def scenes() -> list[Scene]:
     """The batched routes, images first: what they do takes longest."""
-    from serving.settings import get_settings
-
-    settings = get_settings()
     quiet = {"SERVING__LOGGING__PREDICTIONS": "false"}
-    alone = {**quiet, "SERVING__INCEPTION_V3__ENABLED": "false"}
+    alone = {**quiet, "SERVING__MODELS__INCEPTION_V3__ENABLED": "false"}
     images = {**quiet, **image_settings(threads=2)}
     return [
         Scene(
             service(IMAGE_SERVICE, "this service, both models", inception_v3.BATCHED, images, start_limit=120),
             Question({"Content-Type": "image/jpeg"}, photo(), check=inception_v3.check_answer),
             connections=16,
-            bound_rows=queue_bound(settings.inception_v3),
+            bound_rows=limits(inception_v3.NAME).max_queue_rows,
         ),
         Scene(
             service(IRIS_SERVICE, "this service, iris only", "/iris/predict/batched", alone),
-            iris.question(iris.model_file()),
+            iris.question(model_file(iris.NAME)),
             connections=32,
-            bound_rows=queue_bound(settings.iris),
+            bound_rows=limits(iris.NAME).max_queue_rows,
         ),
     ]
-
-
-def queue_bound(model_settings: Any) -> int:
-    """Most rows that may wait: `batching.max_queue_rows`, without it `max_in_flight`."""
-    bound = getattr(model_settings.batching, "max_queue_rows", None)
-    return int(model_settings.max_in_flight if bound is None else bound)
 
 
 def _measure(scene: Scene, seconds: float, options: Options) -> Overload:

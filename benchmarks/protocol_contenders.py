@@ -35,7 +35,7 @@ class Contender:
 
 def contenders(model: Path) -> list[Contender]:
     """Iris rows; `model` is the ONNX file."""
-    quiet = {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
+    quiet = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__LOGGING__PREDICTIONS": "false"}
     environment = {"BENCHMARK_IRIS_MODEL": str(model)}
     tf = Question(
         iris.JSON,

@@ -7,6 +7,7 @@ from typing import TypeVar
 from benchmarks import grpc_contenders, iris
 from benchmarks.environments import available
 from benchmarks.measurement import Measurement, Outcome, Plan, measure_all
+from benchmarks.models import model_file
 from benchmarks.options import Options
 from benchmarks.protocol_contenders import BLOCK_ROWS, BLOCKS, SERVICE, Contender, contenders
 from benchmarks.protocol_contenders import PEERS as HTTP_PEERS
@@ -31,7 +32,7 @@ def run(options: Options) -> Section:
     Raises:
         ServerError: none of them is installed.
     """
-    model = iris.model_file()
+    model = model_file(iris.NAME)
     chosen, left_out = _chosen(contenders(model), options)
     over_grpc, left_out_too = _chosen(grpc_contenders.contenders(model), options)
     if not chosen and not over_grpc:

@@ -72,6 +72,8 @@ class Server:
     """The environment that it is installed in; this service's own when empty."""
     ready_path: str = "/readyz"
     """Answers 200 once it is ready."""
+    root: Path = ROOT
+    """The checkout that it runs in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +138,13 @@ def running(server: Server) -> Iterator[Running]:
         ServerError: it ended or was not ready in time; the message has the end of what it wrote.
     """
     port = free_port()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENTOML_DO_NOT_TRACK": "True", **server.environment}
+    environment = {**os.environ, "PYTHONPATH": str(server.root), "BENTOML_DO_NOT_TRACK": "True", **server.environment}
     with tempfile.TemporaryFile(prefix=f"{server.name}-") as log:
         began = time.perf_counter()
         try:
             process = subprocess.Popen(
                 [str(part) for part in server.command(port)],
-                cwd=ROOT,
+                cwd=server.root,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

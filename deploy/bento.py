@@ -1,7 +1,7 @@
 """`python -m deploy.bento` (`make bento`): build the Bento, and print its tag.
 
-BentoML builds it from bentofile.yaml alone, in a copy of what that names, in which the models have their exact tags and
-`inventory.json` says what the Bento is.
+BentoML builds it from bentofile.yaml alone, in a copy of what that names. `inventory.json` in the copy says what the
+Bento is; the settings take the exact tags of its models from there.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from serving.core.errors import ConfigurationError, ModelError
-from serving.inventory import FILE, Inventory, Service, model_tags, take_models
+from serving.inventory import Inventory, Service, model_tags, take_models
 from serving.settings.reading import read_settings
+from serving.settings.recorded import FILE
 from serving.store.lockfile import locked_versions
 from serving.store.models import check_versions, open_model
 
 ROOT = Path(__file__).resolve().parent.parent
 TEMPLATE = "deploy/Dockerfile.template"
+_MAY_BE_MISSING = frozenset({FILE, "plugins/"})
 _LABELS = "# labels of the Bento\n"
 _JUNK = shutil.ignore_patterns("__pycache__", "*.pyc")
 
@@ -41,7 +43,8 @@ def build(*, version: str | None = None) -> str:
         version: `git describe` unless given.
 
     Raises:
-        BuildError: BentoML refuses, or the version is taken by a Bento with other models.
+        BuildError: BentoML refuses, or the version is taken by a Bento with other models, or the models of the Bento
+            are not those of the settings.
         ModelError: a model is missing, or contradicts the locked libraries.
     """
     settings = read_settings()
@@ -54,16 +57,17 @@ def build(*, version: str | None = None) -> str:
     service = Service(version=version or describe(), revision=revision())
     tag = f"{service.name}:{service.version}"
     replace(tag, tags)
-    # The machine is another one when it runs.
+    # It runs on another machine, so nothing of this one is recorded.
     inventory = Inventory(service=service, libraries=locked, models=take_models(settings))
     # BentoML refuses a path with a hidden directory in it, such as .build.
     with TemporaryDirectory(prefix="bento-") as temporary:
         directory = Path(temporary)
         copy(directory)
-        name_models(directory / "configuration.yaml", tags)
         (directory / FILE).write_text(inventory.model_dump_json(indent=2) + "\n", encoding="utf-8")
         add_labels(directory, service, tags)
-        return _bentoml_build(directory, tag)
+        _bentoml_build(directory, tag)
+    check_models(tag, tags)
+    return tag
 
 
 def describe() -> str:
@@ -93,18 +97,8 @@ def copy(directory: Path) -> None:
         elif source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(source, target)
-        elif name != FILE:
+        elif name not in _MAY_BE_MISSING:
             raise BuildError(f"bentofile.yaml includes {name}, which is not there")
-
-
-def name_models(configuration: Path, tags: Mapping[str, str]) -> None:
-    """Let the configuration ask for exactly these models, and for no other that a store may have later."""
-    text = configuration.read_text(encoding="utf-8")
-    for name, tag in tags.items():
-        text, count = re.subn(rf"(?m)^({name}:\n(?:(?: .*)?\n)*?  tag:) \S+", rf"\1 {tag}", text)
-        if count != 1:
-            raise BuildError(f"configuration.yaml has no `tag` in the section {name}")
-    configuration.write_text(text, encoding="utf-8")
 
 
 def add_labels(directory: Path, service: Service, tags: Mapping[str, str]) -> None:
@@ -137,23 +131,41 @@ def replace(tag: str, models: Mapping[str, str]) -> None:
         there = bentoml.bentos.get(tag)
     except bentoml.exceptions.NotFound:
         return
-    recorded = sorted(str(model.tag) for model in there.info.all_models)
-    if recorded != sorted(models.values()) and not tag.endswith("-dirty"):
+    recorded = {str(model.tag) for model in there.info.all_models}
+    if recorded != set(models.values()) and not tag.endswith("-dirty"):
         raise BuildError(
-            f"{tag} is there already, with {', '.join(recorded) or 'no models'}: delete it "
+            f"{tag} is there already, with {', '.join(sorted(recorded)) or 'no models'}: delete it "
             f"(bentoml delete {tag}) or build this one with another --version"
         )
     bentoml.bentos.delete(tag)
 
 
-def _bentoml_build(directory: Path, tag: str) -> str:
+def check_models(tag: str, models: Mapping[str, str]) -> None:
+    """Remove the new Bento unless it has exactly these models.
+
+    Its own configuration.yaml decides what it serves; variables of this process, or another file, may differ from it.
+
+    Raises:
+        BuildError: it has other models.
+    """
+    import bentoml
+
+    packed = {str(model.tag) for model in bentoml.bentos.get(tag).info.all_models}
+    if packed != set(models.values()):
+        bentoml.bentos.delete(tag)
+        raise BuildError(
+            f"the Bento has {', '.join(sorted(packed)) or 'no models'} and not {', '.join(sorted(models.values()))}: "
+            "enable and disable models in configuration.yaml, not by variables"
+        )
+
+
+def _bentoml_build(directory: Path, tag: str) -> None:
     command = [Path(sys.executable).parent / "bentoml", "build", "--output", "tag", "--version", tag.partition(":")[2]]
-    # What of the environment is meant for a running service must not get into the build.
+    # Variables for a running service must not get into the build.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SERVING")}
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
     if done.returncode or tag not in done.stdout:
         raise BuildError(f"bentoml build: {(done.stderr or done.stdout).strip()}")
-    return tag
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

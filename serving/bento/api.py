@@ -17,6 +17,7 @@ from serving.bento.runners import API_NAME
 from serving.bento.tensor_link import TensorClient
 from serving.codecs.opening import open_codec
 from serving.core.admission import Admission
+from serving.core.engine import Engine
 from serving.core.errors import NotFoundError, UnavailableError
 from serving.core.tensors import Tensors
 from serving.http.application import Application, HttpState
@@ -201,13 +202,25 @@ def _described(name: str, entry: ModelSettings) -> Model:
     registry = CollectorRegistry()
 
     async def submit(tensors: Tensors, *, expires_in: float = math.inf, alone: bool = False) -> Tensors:  # noqa: ARG001
-        raise UnavailableError("the server has not been started", retry_after=1)
+        raise _not_started()
 
     return Model(
         name,
         open_codec(open_model(entry.tag), entry),
-        engine=None,
+        # Where the server has an engine decides what its routes may refuse.
+        engine=_NoEngine() if entry.predict_in == "api" else None,
         submit=submit,
         admission=Admission(1, rejected=Counter("rejected", "-", registry=registry)),
         statistics=Statistics(name, InferenceMetrics(registry=registry)),
     )
+
+
+class _NoEngine(Engine):
+    """Stands for the engine of a server that has not been started."""
+
+    def _call(self, tensors: Tensors) -> Tensors:  # noqa: ARG002
+        raise _not_started()
+
+
+def _not_started() -> UnavailableError:
+    return UnavailableError("the server has not been started", retry_after=1)

@@ -27,6 +27,7 @@ from serving.bento.internals import (
 from serving.core.errors import ModelError
 from serving.placement import check_engine
 from serving.settings import Settings, get_settings
+from serving.settings.models import ModelSettings
 from serving.store.imported import imported_model
 from serving.store.lockfile import locked_versions
 from serving.store.models import check_versions, open_model
@@ -83,9 +84,9 @@ class LocalModel(BentoModel):
         try:
             model = open_model(str(self.tag))
             check_versions(model, strict=settings.server.strict_versions)
-            for entry in settings.served.values():
-                if entry.tag == str(self.tag):
-                    check_engine(entry.engine)
+            for entry in self._entries():
+                check_engine(entry.engine)
+                _check_plugin(entry)
         except ModelError as error:
             raise BentoMLException(str(error)) from error
         if imported_model(self.tag.name):
@@ -100,9 +101,23 @@ class LocalModel(BentoModel):
         """
         try:
             check_versions(open_model(str(self.tag)), strict=True, locked=locked_versions())
+            for entry in self._entries():
+                # Of the Bento: BentoML imports what it packs.
+                _check_plugin(entry)
         except ModelError as error:
             raise BentoMLException(str(error)) from error
         return super().to_info(alias)
+
+    def _entries(self) -> list[ModelSettings]:
+        return [entry for entry in get_settings().served.values() if entry.tag == str(self.tag)]
+
+
+def _check_plugin(entry: ModelSettings) -> None:
+    """Raises ModelError: the entry names a plug-in that cannot be used."""
+    if entry.plugin:
+        from serving.codecs.opening import load_plugin  # the supervisor starts sooner without
+
+        load_plugin(entry.plugin)
 
 
 class LeanAppFactory(ServiceAppFactory):

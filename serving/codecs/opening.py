@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import sys
 from typing import Any
 
 from serving.codecs.base import Codec
 from serving.core.errors import ModelError
+from serving.settings import SOURCE
 from serving.settings.models import ImageSettings, ModelSettings
 from serving.store.models import StoredModel
 
@@ -26,18 +29,28 @@ def open_codec(stored: StoredModel, settings: ModelSettings) -> Codec[Any]:
 
 
 def load_plugin(path: str) -> type[Codec[Any]]:
-    """The class that `module:Class` names.
+    """The class that `module:Class` names; modules beside `service.py` are found whichever program runs.
 
     Raises:
-        ModelError: it cannot be imported, or it is no subclass of `Codec`.
+        ModelError: it cannot be imported, it is no subclass of `Codec`, or it lacks methods of one.
     """
     module_name, _, name = path.partition(":")
+    if str(SOURCE) not in sys.path:
+        # The `serving` command is installed elsewhere.
+        sys.path.append(str(SOURCE))
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise ModelError(f"plugin {path} cannot be imported: {error}") from error
+    except Exception as error:  # the module is the operator's: it may raise anything
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelError(f"plugin {path} cannot be imported: {text}") from error
     if not isinstance(found, type) or not issubclass(found, Codec):
         raise ModelError(f"plugin {path} is no subclass of serving.codecs.base.Codec")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ModelError(
+            f"plugin {path} lacks methods of a codec: {missing}; make it a subclass of RowsCodec, ImageCodec or "
+            "TensorsCodec"
+        )
     return found
 
 

@@ -39,16 +39,18 @@ class GrpcCall:
     """One request: what a model has to know of it (`serving.model.Call`), and what it leaves for the log.
 
     Attributes:
+        time_limit: seconds that the answer may take.
         deadline: when the time limit ends, on the monotonic clock.
         size: what is predicted, as `rows=3`; the model fills it in.
         model: tag of the model that predicts; only such requests are logged.
     """
 
-    __slots__ = ("deadline", "id", "model", "size")
+    __slots__ = ("deadline", "id", "model", "size", "time_limit")
 
-    def __init__(self, call_id: str, deadline: float) -> None:
+    def __init__(self, call_id: str, time_limit: float) -> None:
         self.id = call_id
-        self.deadline = deadline
+        self.time_limit = time_limit
+        self.deadline = time.monotonic() + time_limit
         self.size = "-"
         self.model: str | None = None
 
@@ -169,7 +171,7 @@ class Calls:
     def _call(self, call_id: str, context: Context) -> GrpcCall:
         remaining = context.time_remaining()
         limit = self._timeout_seconds if remaining is None else min(remaining, self._timeout_seconds)
-        return GrpcCall(call_id, time.monotonic() + limit)
+        return GrpcCall(call_id, limit)
 
     async def _answer(
         self, endpoint: str, gauge: Gauge, handle: Handle, decode: Callable[[], Any], call: GrpcCall
@@ -180,7 +182,7 @@ class Calls:
             ServingError: there is none; whatever went wrong.
         """
         started = perf_counter()
-        limit = call.expires_in()
+        limit = call.time_limit
         status = CLIENT_LEFT
         gauge.inc()
         try:

@@ -22,9 +22,8 @@ from pydantic import BaseModel, Field
 import serving
 from serving.core.signature import TensorSpec
 from serving.settings import SOURCE, Settings, get_settings
+from serving.settings.recorded import FILE
 from serving.store.models import StoredModel, Verification, Weights, installed_version, open_model
-
-FILE = "inventory.json"
 
 # What decides how fast, and with which rounding, a CPU multiplies; the whole list of flags would say less.
 _CPU_FEATURES = re.compile(r"^(sse4_[12]|avx\w*|fma|f16c|amx_\w+|neon|asimd\w*|bf16|i8mm|sve\w*)$")

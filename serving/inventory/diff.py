@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from serving.core.errors import ConfigurationError, UnavailableError
-from serving.inventory import FILE
+from serving.settings.recorded import FILE
 
 _MOST_BYTES = 16 * 1024 * 1024
 _SECONDS = 30

@@ -16,6 +16,7 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     YamlConfigSettingsSource,
 )
 
@@ -26,6 +27,7 @@ from serving.settings.model_source import ModelSourceSettings
 from serving.settings.models import Entry, ModelName, ModelSettings
 from serving.settings.observability import LoggingSettings, MetricsSettings, TracingSettings
 from serving.settings.protocols import ProtocolsSettings
+from serving.settings.recorded import pin, recorded_tags
 from serving.settings.renamed import refuse_renamed
 from serving.settings.server import ApiSettings, ServerSettings
 
@@ -102,7 +104,17 @@ class Settings(BaseSettings):
         file = Path(os.environ.get(FILE_VARIABLE, DEFAULT_FILE))
         if not file.is_file():
             raise FileNotFoundError(f"no configuration file at {file}")
-        return init_settings, _StrictEnv(settings_cls), YamlConfigSettingsSource(settings_cls, file)
+        return init_settings, _StrictEnv(settings_cls), _File(settings_cls, file)
+
+
+class _File(YamlConfigSettingsSource):
+    """The file. In a Bento, an entry that names no version means the one that the Bento was built with."""
+
+    def __call__(self) -> dict[str, Any]:
+        try:
+            return pin(super().__call__(), recorded_tags(SOURCE))
+        except ValueError as error:
+            raise SettingsError(str(error)) from error
 
 
 class _StrictEnv(EnvSettingsSource):

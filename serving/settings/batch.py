@@ -21,7 +21,7 @@ class BatchSettings(Section):
         10_000, ge=1, le=1_000_000, description="Rows that are claimed, predicted and committed together."
     )
     lease_seconds: float = Field(
-        60.0, ge=1, description="After so long without a sign of life from a scorer, its rows are given to another."
+        60.0, ge=1, description="Rows whose scorer gives no sign of life for this long go to another scorer."
     )
     max_attempts: int = Field(
         3, ge=1, description="How often a row is scored that fails, unless `--max-attempts` is given."

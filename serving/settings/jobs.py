@@ -26,7 +26,7 @@ class JobsSettings(Section):
         None, description="Run a worker process beside the API; empty means yes for SQLite and no for Redis."
     )
     lease_seconds: float = Field(
-        15.0, ge=0.5, description="After so long without a sign of life from its worker, a job is given to another."
+        15.0, ge=0.5, description="A job whose worker gives no sign of life for this long goes to another worker."
     )
     job_timeout_seconds: float = Field(
         60.0, gt=0, description="Most time for one attempt; then its worker process is ended and replaced."

@@ -232,8 +232,8 @@ def test_every_contender_is_started_with_the_same_model_on_its_port(model):  # n
             assert str(environments.DIRECTORY / server.peer) in command
             assert "/a/model.onnx" in server.environment.values()
         else:
-            assert server.environment["SERVING__SERVING__WORKERS"] == "1"
+            assert server.environment["SERVING__SERVER__WORKERS"] == "1"
     stock, ours = both[-2:]
     assert stock.server.environment["BENCHMARK_INCEPTION_V3_THREADS"] == "2"
-    assert ours.server.environment["SERVING__INCEPTION_V3__THREADS"] == "2"
+    assert ours.server.environment["SERVING__MODELS__INCEPTION_V3__THREADS"] == "2"
     assert ours.server.path == inception_v3.BATCHED

@@ -6,13 +6,14 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks import batch, batching, inception_v3, iris, jobs, machine, overload
+from benchmarks import against, batch, batching, inception_v3, iris, jobs, machine, overload
 from benchmarks.batching_contenders import image_contenders, iris_contenders
 from benchmarks.contenders import iris_variants, peers
 from benchmarks.generators import find_generator
 from benchmarks.load import LoadError
 from benchmarks.photo import photo
 from benchmarks.results import Section
+from benchmarks.server import ServerError
 
 
 @pytest.fixture
@@ -127,12 +128,12 @@ def test_the_circumstances_name_what_was_measured_on(monkeypatch, tmp_path: Path
     site = tmp_path / "lib" / "python3.11" / "site-packages" / "orjson-9.8.7.dist-info"
     site.mkdir(parents=True)
     (site / "METADATA").write_text("Metadata-Version: 2.1\nName: orjson\nVersion: 9.8.7\n")
-    monkeypatch.setenv("SERVING__IRIS__THREADS", "2")
+    monkeypatch.setenv("SERVING__MODELS__IRIS__THREADS", "2")
     text = "\n".join(machine.describe("python -m benchmarks", "wrk", {"asgi": tmp_path}))
     for part in ("command: `python -m benchmarks`, commit ", " UTC", " cores", "CPython 3.", "wrk", "onnxruntime 1."):
         assert part in text
     assert "of the peers in `asgi`, where different: orjson 9.8.7" in text
-    assert "`SERVING__IRIS__THREADS=2`" in text
+    assert "`SERVING__MODELS__IRIS__THREADS=2`" in text
 
 
 def test_answers_about_images_are_checked():
@@ -142,3 +143,35 @@ def test_answers_about_images_are_checked():
     for probabilities in [(0.5, 0.2), (0.1, 0.2, 0.3, 0.1, 0.1), (0.9, 0.8, 0.7, 0.6, 0.5)]:
         with pytest.raises(ValueError, match="not "):
             inception_v3.check_answer((good % ", ".join(entry % p for p in probabilities)).encode())
+
+
+def test_another_checkout_is_measured_beside_iris_only(runs, monkeypatch, tmp_path: Path, capsys):  # noqa: ARG001
+    asked = []
+
+    def run(options, other):
+        asked.append((options.rounds, other))
+        return Section("against", "against", [])
+
+    monkeypatch.setattr(command.against, "run", run)
+    assert command.main(["iris", "--against", str(tmp_path), "--rounds", "2", "--generator", "asyncio"]) == 0
+    assert asked == [(2, tmp_path)]
+    assert not (tmp_path / "RESULTS.md").exists(), "it does not replace the results of all"
+    for names in ([], ["iris", "batching"]):
+        with pytest.raises(SystemExit):
+            command.main([*names, "--against", str(tmp_path)])
+        assert "--against is for the benchmark iris alone" in capsys.readouterr().err
+
+
+def test_a_checkout_without_an_environment_says_what_to_do(tmp_path: Path):
+    with pytest.raises(ServerError, match=rf"run `make install` in {tmp_path}"):
+        against.checkout("other", tmp_path)
+
+
+def test_each_checkout_runs_in_its_own_directory(tmp_path: Path):
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/bentoml").write_text("")
+    other = against.checkout("other", tmp_path)
+    assert other.root == tmp_path
+    assert other.command(1)[0] == tmp_path / ".venv/bin/bentoml"
+    # What other versions of this project do not know would end their start.
+    assert set(other.environment) == {"SERVING__GRPC__ENABLED", "SERVING__LOGGING__PREDICTIONS"}

@@ -114,3 +114,11 @@ def test_noise_is_of_one_grey_level_and_the_same_every_time():
 def test_every_engine_has_a_title():
     assert set(engines.TITLES) == set(engine_program.ENGINES)
     assert NOISE not in engines.TITLES
+
+
+@pytest.mark.usefixtures("model_store")
+def test_onnxruntime_gives_probabilities_of_the_stored_model():
+    predict = engine_program.load("onnxruntime", threads=1)
+    probabilities = engine_program.answers(predict, count=2, noise=False)
+    assert probabilities.shape == (2, 1000)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-4)

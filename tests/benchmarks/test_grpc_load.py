@@ -60,9 +60,9 @@ def test_refusals_and_errors_are_told_apart(code: grpc.StatusCode, refused: bool
 
 
 def test_a_wrong_answer_is_seen(model_store: Path) -> None:  # noqa: ARG001 - the model has to be there
-    from benchmarks import iris
+    from benchmarks.models import model_file
 
-    model = iris.model_file()
+    model = model_file("iris")
     for row, right in (([0.9744952, 0.0242291, 0.0012757], True), ([0.1, 0.8, 0.1], False)):
         made = message("inference.ModelInferResponse")()
         made.outputs.add(name="probabilities").contents.fp32_contents.extend(row)

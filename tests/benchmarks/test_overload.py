@@ -7,7 +7,6 @@ from benchmarks.load import LoadError, LoadResult
 from benchmarks.memory import PeakMemory
 from benchmarks.overload_report import Case, Overload, tables, targets
 from benchmarks.results import Section
-from serving.settings import get_settings
 from tests.benchmarks.test_open_loop import offered
 
 CASE = Case("service_overload", "/iris/predict/batched", bound_rows=100, sustained=50.0, factor=10)
@@ -56,19 +55,9 @@ def test_every_status_is_in_the_report():
     assert "2,000" in text  # a full queue in milliseconds
 
 
-def test_the_queue_bound_is_asked_for_by_its_new_name_first():
-    old = SimpleNamespace(max_in_flight=64, batching=SimpleNamespace())
-    new = SimpleNamespace(max_in_flight=64, batching=SimpleNamespace(max_queue_rows=16))
-    assert overload.queue_bound(old) == 64
-    assert overload.queue_bound(new) == 16
-    newest = SimpleNamespace(batching=SimpleNamespace(max_queue_rows=8))
-    assert overload.queue_bound(newest) == 8
-
-
-def test_the_settings_of_this_service_have_a_queue_bound():
-    settings = get_settings()
-    assert overload.queue_bound(settings.iris) > 0
-    assert overload.queue_bound(settings.inception_v3) > 0
+@pytest.mark.usefixtures("model_store")
+def test_the_bounds_are_those_of_the_entries():
+    assert [scene.bound_rows for scene in overload.scenes()] == [64, 4096]
 
 
 class Up:

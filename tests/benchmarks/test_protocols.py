@@ -1,6 +1,5 @@
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from benchmarks.measurement import Measurement, Outcome, Point
 from benchmarks.protocol_contenders import BLOCKS, contenders
 from benchmarks.protocols import PEERS
 from benchmarks.server import Server
-from serving.protocols.open_inference.request import header_length, read_request
+from serving.protocols.open_inference.json import header_length, read_request
+from serving.store.models import open_model
 
 
 def measured(name: str, rates: dict[int, float]) -> Measurement:
@@ -36,26 +36,28 @@ def test_every_target_is_met_at_its_bound_and_can_be_missed():
 
 @pytest.fixture
 def model(model_store: Path) -> Path:  # noqa: ARG001 - the model has to be there
-    from benchmarks import iris
+    from benchmarks.models import model_file
 
-    return iris.model_file()
+    return model_file("iris")
 
 
 def test_every_server_is_named_and_has_a_request_that_it_can_read(model: Path):
     every = {contender.server.name: contender for contender in contenders(model)}
     over_grpc = {contender.server.name for contender in grpc_contenders.contenders(model)}
     assert every.keys() | over_grpc == set(protocols.SERVERS)
-    served = SimpleNamespace(
-        inputs=(SimpleNamespace(name="features", dtype="float32", shape=[None, 4]),),
-        outputs=(SimpleNamespace(name="probabilities"), SimpleNamespace(name="label")),
-    )
+    (features,) = open_model("iris:latest").metadata.inputs
     for name, contender in every.items():
         if "v2" in name:
             question = contender.question
-            length = header_length(question.headers.get("Inference-Header-Content-Length"), question.body)
-            request = read_request(question.body, length, served)
-            assert request.values.tolist() == [np.float32([5.1, 3.5, 1.4, 0.2]).tolist()] * len(request.values), name
-            assert len(request.values) == (1024 if "1024" in name else 1)
+            header = question.headers.get("Inference-Header-Content-Length")
+            length = header_length(header.encode() if header else None, question.body)
+            request = read_request(question.body, length)
+            (given,) = request.inputs
+            rows = 1024 if "1024" in name else 1
+            assert (given.name, given.datatype, list(given.shape)) == (features.name, "FP32", [rows, 4])
+            assert given.data is not None
+            values = given.data.read(features, (rows, 4), allow_nan=False)
+            assert values.tolist() == [np.float32([5.1, 3.5, 1.4, 0.2]).tolist()] * rows, name
             assert all(output.binary == ("binary" in name) for output in request.outputs)
 
 

@@ -6,13 +6,14 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks.load import LoadResult
-from benchmarks.measurement import Plan, Point, Question, ask, measure_all
+from benchmarks.measurement import Plan, Point, Question, ask, load_in_turn, measure_all
 from benchmarks.server import Server, ServerError, bentoml_worker, children, end, running
 
 # Answers 200 to everything; its child is in a session of its own and does not mind SIGTERM.
@@ -158,3 +159,35 @@ def test_one_server_that_fails_does_not_stop_the_others():
 def test_a_point_has_medians_extremes_and_sums():
     rounds = [LoadResult(rate, p50, p99, 1, 2) for rate, p50, p99 in [(10, 1, 30), (30, 9, 10), (20, 2, 20)]]
     assert Point.of(8, rounds) == Point(8, 20, 10, 30, 2, 20, 3, 6)
+
+
+def test_servers_that_run_at_once_are_loaded_in_turn(tmp_path: Path):
+    order = []
+
+    class Generator:
+        name = "fake"
+
+        def run(self, load):
+            order.append((load.url, load.connections))
+            return LoadResult(100.0 * len(order), 1.0, 2.0, 0, 0)
+
+    program = """
+        import http.server, os, sys
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(200)
+                self.send_header("X-Directory", os.getcwd())
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+        http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+    """
+    said = []
+    with running(server(program)) as first, running(server(program, root=tmp_path)) as second:
+        with urllib.request.urlopen(second.url("/")) as answer:
+            assert answer.headers["X-Directory"] == str(tmp_path)
+        plan = Plan((1, 8), rounds=2, seconds=1, warm_up_seconds=0)
+        found = load_in_turn([first, second], Question({}, b"", lambda _: None), Generator(), plan, said.append)
+        urls = [first.url(), second.url()]
+    assert order == [(url, connections) for _ in range(2) for connections in (1, 8) for url in urls]
+    assert [points[8].requests_per_second for points in found] == [(300 + 700) / 2, (400 + 800) / 2]
+    assert len(said) == len(order)

@@ -96,7 +96,7 @@ def test_thresholds_fit_the_settings() -> None:
         return float(re.findall(r"> ([\d.]+)$", expressions[alert].strip())[0])
 
     assert threshold("ModelServingJobQueueFilling") == 0.8 * settings.jobs.max_queue_jobs
-    for model in (settings.iris, settings.inception_v3):
+    for model in settings.served.values():
         assert threshold("ModelServingJobsWait") == model.jobs.ttl_seconds / 2
     # a quantile beyond the last bound of the histogram would never be seen
     assert threshold("ModelServingSlow") in settings.metrics.duration_buckets

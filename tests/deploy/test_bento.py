@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +19,9 @@ from bentoml.exceptions import BentoMLException
 import serving.bento.service
 from deploy import bento
 from serving.bento.service import LocalModel
-from serving.inventory import FILE, describe_model
-from serving.settings import FILE_VARIABLE, Settings
+from serving.inventory import describe_model
+from serving.settings import get_settings
+from serving.settings.recorded import FILE
 from serving.store.lockfile import LOCK, locked_versions
 from serving.store.models import open_model
 from tests.server import serving as run_server
@@ -69,7 +73,7 @@ def test_nothing_else_is_in_it(built: Path) -> None:
     assert {file.split("/")[0] for file in files} == {"README.md", "apis", "bento.yaml", "env", "src"}
 
 
-def test_models_have_their_exact_tags(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_have_their_exact_tags(built: Path) -> None:
     exact = {name: open_model(f"{name}:latest").tag for name in ("iris", "inception_v3")}
     recorded = yaml.safe_load((built / "bento.yaml").read_text())
     packed = {model["tag"] for service in recorded["services"] for model in service["models"]}
@@ -77,9 +81,38 @@ def test_models_have_their_exact_tags(built: Path, monkeypatch: pytest.MonkeyPat
     assert recorded["labels"]["model.iris"] == exact["iris"].replace(":", ".")
     assert recorded["labels"]["version"] == recorded["version"] == VERSION
     assert re.fullmatch("[0-9a-f]{40}", recorded["labels"]["revision"])
-    monkeypatch.setenv(FILE_VARIABLE, str(built / "src/configuration.yaml"))
-    settings = Settings()
-    assert {"iris": settings.iris.tag, "inception_v3": settings.inception_v3.tag} == exact
+
+
+SETTINGS = """
+import json
+from serving.settings import Settings
+print(json.dumps({name: entry.tag for name, entry in Settings().models.items()}))
+"""
+
+
+def tags_in(built: Path, **variables: str) -> dict[str, str]:
+    """The tags that the code of a Bento reads in a process of its own."""
+    environment = os.environ | {"PYTHONPATH": str(built / "src")} | variables
+    printed = subprocess.run(
+        [sys.executable, "-c", SETTINGS], cwd=built / "src", env=environment, capture_output=True, text=True, check=True
+    )
+    tags: dict[str, str] = json.loads(printed.stdout)
+    return tags
+
+
+def test_its_settings_name_the_models_that_it_was_built_with(built: Path, tmp_path: Path) -> None:
+    exact = {name: open_model(f"{name}:latest").tag for name in ("iris", "inception_v3")}
+    assert tags_in(built) == exact
+    # The environment wins.
+    assert tags_in(built, SERVING__MODELS__IRIS__TAG="iris:latest") == exact | {"iris": "iris:latest"}
+    # So does a version in another file, as Kubernetes mounts one; an entry without a version is pinned there too.
+    other = tmp_path / "configuration.yaml"
+    other.write_text("models: {iris: {tag: iris:another}, inception_v3: {tag: inception_v3:latest}, wine: {}}")
+    assert tags_in(built, SERVING_CONFIGURATION=str(other)) == {
+        "iris": "iris:another",
+        "inception_v3": exact["inception_v3"],
+        "wine": "wine:latest",
+    }
 
 
 def test_libraries_are_those_of_the_lock_with_their_hashes(built: Path) -> None:
@@ -148,10 +181,38 @@ def test_a_version_means_the_same_models_for_ever() -> None:
         bento.replace(f"model_serving:{VERSION}", {"iris": "iris:another"})
 
 
-def test_a_tag_that_cannot_be_set_is_an_error(tmp_path: Path) -> None:
-    file = tmp_path / "configuration.yaml"
-    file.write_text("iris:\n  enabled: true\ninception_v3:\n  tag: inception_v3:latest\n")
-    bento.name_models(file, {"inception_v3": "inception_v3:a"})
-    assert "  tag: inception_v3:a\n" in file.read_text()
-    with pytest.raises(bento.BuildError, match="section iris"):
-        bento.name_models(file, {"iris": "iris:a"})
+@pytest.mark.usefixtures("model_store")
+def test_a_bento_with_other_models_than_the_settings_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A variable switches a model off here, and not in the configuration of the Bento."""
+    monkeypatch.setenv("SERVING__MODELS__INCEPTION_V3__ENABLED", "false")
+    get_settings.cache_clear()
+    try:
+        assert bento.main(["--version", "0.0.2-test"]) == 1
+    finally:
+        get_settings.cache_clear()
+    assert "enable and disable models in configuration.yaml" in capsys.readouterr().err
+    with pytest.raises(BentoMLException):
+        bentoml.bentos.get("model_serving:0.0.2-test")
+
+
+def test_plugins_are_packed_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, target = tmp_path / "root", tmp_path / "target"
+    (root / "plugins").mkdir(parents=True)
+    for entry in ROOT.iterdir():
+        if not entry.name.startswith("."):
+            (root / entry.name).symlink_to(entry)
+    (root / "plugins/own.py").write_text("class Own: ...\n")
+    monkeypatch.setattr(bento, "ROOT", root)
+    bento.copy(target)
+    assert [str(file.relative_to(target)) for file in (target / "plugins").iterdir()] == ["plugins/own.py"]
+    included = yaml.safe_load((target / "bentofile.yaml").read_text())["include"]
+    assert "plugins/" in included
+
+
+def test_a_file_that_is_missing_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bentofile.yaml").write_text("include: [service.py]")
+    monkeypatch.setattr(bento, "ROOT", tmp_path)
+    with pytest.raises(bento.BuildError, match=r"includes service\.py, which is not there"):
+        bento.copy(tmp_path / "target")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,13 @@ def test_an_engine_whose_daemon_is_away_is_none(tmp_path: Path, monkeypatch: pyt
 def test_an_image_that_was_not_built_is_an_error() -> None:
     with pytest.raises(BuildError, match="podman has not built model-serving:none"):
         image.containerize("model_serving:none", engine="podman")
+
+
+def test_modules_that_are_compiled_in_the_image_are_there() -> None:
+    """A root that is read-only keeps no bytecode later, so the image imports what its processes will."""
+    text = (Path(image.__file__).parent / "Dockerfile.template").read_text()
+    listed = re.search(r'-c "import (.*?)"', text, re.DOTALL)
+    assert listed
+    modules = [name.strip() for name in listed[1].replace("\\\n", " ").split(",")]
+    assert "serving.bento.api" in modules, "only API workers import it, `service` does not"
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []

@@ -18,6 +18,7 @@ from serving.jobs.store import open_store
 from serving.jobs.worker_http import make_app
 from serving.settings import ENV_PREFIX, FILE_VARIABLE, Settings
 from serving.settings.jobs import JobsSettings
+from serving.store.models import open_model
 from tests.deploy.copies import copies
 from tests.deploy.manifests import (
     KUBERNETES,
@@ -34,7 +35,7 @@ from tests.deploy.manifests import (
     workloads,
 )
 from tests.docs import programs, readme
-from tests.docs.test_reference import settings_keys
+from tests.docs.settings import is_variable
 from tests.jobs.factory import new_job
 from tests.jobs.redis_server import GivenRedis
 
@@ -255,8 +256,8 @@ def test_model_versions_are_exact_and_those_of_the_labels(
         versions = {model: labels[f"model-serving/{model.replace('_', '-')}"] for model in ("iris", "inception_v3")}
         assert all(re.fullmatch("[a-z0-9]{16}", version) for version in versions.values())
         settings = settings_of(documents, template, tmp_path, monkeypatch)
-        assert settings.iris.tag == f"iris:{versions['iris']}"
-        assert settings.inception_v3.tag == f"inception_v3:{versions['inception_v3']}"
+        tags = {model: entry.tag for model, entry in settings.served.items()}
+        assert tags == {model: f"{model}:{version}" for model, version in versions.items()}
 
 
 @pytest.mark.parametrize("name", ["model-serving-worker", "model-serving-batch"])
@@ -289,9 +290,9 @@ def test_roles_are_those_of_the_image(production: list[Document]) -> None:
 
 
 def test_every_variable_is_a_setting(overlay: list[Document]) -> None:
-    known = {ENV_PREFIX + key.replace(".", "__").upper() for key in settings_keys()} | NOT_SETTINGS
     for name, template in workloads(overlay):
-        assert set(environment(overlay, template)) <= known, name
+        variables = set(environment(overlay, template)) - NOT_SETTINGS
+        assert [variable for variable in variables if not is_variable(variable)] == [], name
 
 
 def test_the_settings_of_every_container_are_accepted(
@@ -318,24 +319,23 @@ def test_a_drain_ends_before_the_pod_is_killed(
 ) -> None:
     for name, template in workloads(overlay):
         with monkeypatch.context() as patch:
-            drain = settings_of(overlay, template, tmp_path, patch).serving.drain_seconds
+            drain = settings_of(overlay, template, tmp_path, patch).server.drain_seconds
         before = container(template).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
         assert before + drain + SECONDS_TO_SPARE <= template["spec"]["terminationGracePeriodSeconds"], name
         # new connections are refused from SIGTERM on, so the endpoints have to be gone by then
         assert (before > 0) == (container(template)["name"] == "api")
 
 
+@pytest.mark.usefixtures("model_store")
 def test_threads_fit_the_cpu_limit(production: list[Document], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, template in workloads(production):
         with monkeypatch.context() as patch:
             settings = settings_of(production, template, tmp_path, patch)
         cores = max(1, quantity(container(template)["resources"]["limits"]["cpu"]))
-        threads = (
-            settings.iris.threads,
-            settings.inception_v3.threads,
-            settings.inception_v3.image.decode_threads,
-        )
-        assert all(1 <= number <= cores for number in threads), name
+        for model, entry in settings.served.items():
+            kind = open_model(f"{model}:latest").metadata.kind
+            threads = [entry.limits(kind).threads, *([entry.image.decode_threads] if kind == "image" else [])]
+            assert all(1 <= number <= cores for number in threads), (name, model)
 
 
 def test_jobs_have_somebody_who_does_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,7 +371,7 @@ def test_secrets_are_named_and_nowhere_written(overlay: list[Document]) -> None:
 async def _jobs_of(url: str, namespace: str) -> None:
     store = open_store(JobsSettings(url=url, namespace=namespace))
     try:
-        for model in ("iris", "inception_v3"):
+        for model in Settings().served:
             for _ in range(2):
                 await store.submit(new_job(model=model))
             assert len(await store.claim(model, "worker", limit=1)) == 1
@@ -388,11 +388,11 @@ async def test_keda_counts_what_redis_has(production: list[Document], redis_serv
     await _jobs_of(redis_server.url, namespace)
     (scaled,) = of_kind(production, "ScaledObject")
     lists = [trigger["metadata"]["listName"] for trigger in scaled["spec"]["triggers"]]
-    assert len(lists) == 4
+    assert len(lists) == 2 * len(Settings().served)
     with redis.Redis.from_url(redis_server.url) as client:
         keys = [name.replace(f"{{{JobsSettings().namespace}}}", f"{{{namespace}}}") for name in lists]
-        assert [client.type(key) for key in keys] == [b"zset"] * 4
-        assert [client.zcard(key) for key in keys] == [1] * 4
+        assert [client.type(key) for key in keys] == [b"zset"] * len(lists)
+        assert [client.zcard(key) for key in keys] == [1] * len(lists)
 
 
 # --- how they run ---

@@ -15,6 +15,7 @@ from serving.commands import exits
 from serving.metrics import Metrics
 from serving.settings import Settings
 from tests.docs import programs, readme
+from tests.docs.settings import section_of
 
 
 def _table(header: list[str], rows: Iterator[list[str]]) -> str:
@@ -30,8 +31,9 @@ def settings_table() -> str:
 def _settings_rows(section: type[BaseModel], path: str) -> Iterator[list[str]]:
     properties = section.model_json_schema()["properties"]
     for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from _settings_rows(field.annotation, f"{path}{name}.")
+        inner = section_of(field)
+        if inner:
+            yield from _settings_rows(inner[0], f"{path}{name}{inner[1]}")
         else:
             default = field.get_default(call_default_factory=True)
             yield [f"`{path}{name}`", f"`{_yaml(default)}`", _allowed(properties[name]), field.description or ""]

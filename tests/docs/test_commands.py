@@ -25,14 +25,14 @@ NOT_RUN = {
     "VIRTUAL_ENV=.venv .venv/bin/uv pip install --require-hashes -r requirements/openvino.lock": (
         "must not change the environment that the tests run in"
     ),
-    "SERVING__INCEPTION_V3__ENGINE=openvino make serve": "needs OpenVINO; tests/engines has its tests",
+    "SERVING__MODELS__INCEPTION_V3__ENGINE=openvino make serve": "needs OpenVINO; tests/engines has its tests",
     "make bento": "copies every model into a Bento; tests/deploy does it",
     "make image": "needs a container engine; tests/image does it",
     ".venv/bin/bentoml serve model_serving:latest": "needs that Bento",
     "SERVING__TRACING__EXPORTER=otlp SERVING__TRACING__ENDPOINT=http://127.0.0.1:4318/v1/traces make serve": (
         "serves until it is stopped; tests/e2e does it with a collector"
     ),
-    'SERVING__SERVING__WORKERS=2 SERVING__INCEPTION_V3__IMAGE__ALLOWED_FORMATS=\'["JPEG", "PNG"]\' make serve': (
+    'SERVING__SERVER__WORKERS=2 SERVING__MODELS__INCEPTION_V3__IMAGE__ALLOWED_FORMATS=\'["JPEG", "PNG"]\' make serve': (
         "serves until it is stopped; the settings are read below"
     ),
     ".venv/bin/serving worker --model inception_v3 --concurrency 1": "works until it is stopped; tests/e2e does it",

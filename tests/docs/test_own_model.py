@@ -17,7 +17,7 @@ from tests.e2e.test_observability import eventually
 from tests.server import serving
 
 BLOCKS = readme.blocks(readme.OWN_MODEL)
-ALONE = {"SERVING__IRIS__ENABLED": "false", "SERVING__INCEPTION_V3__ENABLED": "false"}
+ALONE = {"SERVING__MODELS__IRIS__ENABLED": "false", "SERVING__MODELS__INCEPTION_V3__ENABLED": "false"}
 
 
 def copy_repository(directory: Path) -> Path:

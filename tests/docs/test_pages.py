@@ -15,10 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from serving.settings import ENV_PREFIX, Settings
-from tests.docs import programs, readme
+from tests.docs import programs, readme, settings
 from tests.docs.running import make_workspace, run
-from tests.docs.test_reference import DOCUMENTS, LOGGERS, MODULES, SIGNATURES, leads_somewhere, settings_keys
+from tests.docs.test_reference import DOCUMENTS, SIGNATURES, leads_somewhere
 from tests.server import Server
 
 SHELL = [(page, block) for page in readme.PAGES for block in readme.blocks(page) if block.kind == "bash"]
@@ -93,13 +92,10 @@ def test_targets_and_commands_that_are_mentioned_exist(page: Path) -> None:
 
 @each_page
 def test_settings_and_variables_that_are_mentioned_exist(page: Path) -> None:
-    keys = settings_keys()
-    sections = "|".join(Settings.model_fields)
-    mentioned = re.findall(rf"`((?:{sections})\.[a-z0-9_]+(?:\.[a-z0-9_]+)*)(?::[^`]*)?`", readme.prose(page))
-    unknown = {key for key in mentioned if key not in keys and not any(name.startswith(f"{key}.") for name in keys)}
-    assert {key for key in unknown - LOGGERS - MODULES if not (readme.ROOT / key).exists()} == set()
-    variables = {ENV_PREFIX + key.replace(".", "__").upper() for key in keys}
-    assert set(re.findall(rf"\b{ENV_PREFIX}[A-Z0-9_]*[A-Z0-9]", readme.text(page))) <= variables
+    text = readme.text(page)
+    unknown = {key for key in settings.mentioned(text) if not settings.is_key(key) and not (readme.ROOT / key).exists()}
+    assert unknown == set()
+    assert {name for name in settings.mentioned_variables(text) if not settings.is_variable(name)} == set()
 
 
 @each_page

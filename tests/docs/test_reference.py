@@ -9,11 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import BaseModel
 
+from serving.bento.api import describe
 from serving.http.errors import STATUS
-from serving.settings import ENV_PREFIX, Settings
-from tests.docs import generated, programs, readme
+from tests.docs import generated, programs, readme, settings
 from tests.docs.normalised import normalised, same
 from tests.docs.running import run
 from tests.e2e.test_observability import eventually
@@ -22,8 +21,6 @@ from tests.server import Server
 DOCUMENTS = {("GET", "/docs.json"), ("GET", "/")}
 """Routes that are not in the OpenAPI document, because they are it."""
 
-LOGGERS = {"serving.error", "serving.prediction"}
-MODULES = {"serving.client"}
 SIGNATURES = {"serving_default"}
 """Of the SavedModel; it only looks like a metric."""
 
@@ -32,19 +29,10 @@ PROTOCOLS = readme.ROOT / "docs" / "protocols.md"
 
 
 @pytest.fixture(scope="module")
-def routes(server: Server) -> set[tuple[str, str]]:
-    paths = httpx.get(f"{server.url}/docs.json", timeout=60).json()["paths"]
+def routes(model_store: Path) -> set[tuple[str, str]]:  # noqa: ARG001 - the document is made of the stored models
+    """What the OpenAPI document has; tests/deploy holds it equal to the one that is served."""
+    paths = describe()["paths"]
     return {(method.upper(), path) for path, item in paths.items() for method in item} | DOCUMENTS
-
-
-def settings_keys(section: type[BaseModel] = Settings, path: str = "") -> set[str]:
-    found = set()
-    for name, field in section.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            found |= settings_keys(field.annotation, f"{path}{name}.")
-        else:
-            found.add(path + name)
-    return found
 
 
 def leads_somewhere(page: Path, link: str) -> bool:
@@ -104,23 +92,22 @@ def test_every_error_is_in_the_table_and_no_other() -> None:
 
 def test_every_setting_is_in_the_table_and_no_other() -> None:
     table = readme.rows("| key | default | allowed | meaning |")
-    assert {key for row in table for key in readme.code(row[0])} == settings_keys()
+    assert {key for row in table for key in readme.code(row[0])} == set(settings.keys())
 
 
 def test_settings_that_are_mentioned_exist() -> None:
-    sections = "|".join(Settings.model_fields)
-    mentioned = set(re.findall(rf"`((?:{sections})\.[a-z0-9_.]+)", readme.text())) - LOGGERS - MODULES
+    mentioned = settings.mentioned(readme.text())
+    mentioned |= {
+        key for row in readme.rows("| limit | setting | what happens beyond it |") for key in readme.code(row[1])
+    }
     assert mentioned
-    assert mentioned <= settings_keys()
-    for line in readme.rows("| limit | setting | what happens beyond it |"):
-        assert set(readme.code(line[1])) <= settings_keys()
+    assert {key for key in mentioned if not settings.is_key(key)} == set()
 
 
 def test_variables_that_are_mentioned_exist() -> None:
-    known = {ENV_PREFIX + key.replace(".", "__").upper() for key in settings_keys()}
-    mentioned = set(re.findall(rf"{ENV_PREFIX}\w+", readme.text()))
+    mentioned = settings.mentioned_variables(readme.text())
     assert mentioned
-    assert mentioned <= known
+    assert {name for name in mentioned if not settings.is_variable(name)} == set()
 
 
 def test_every_metric_is_in_the_table_and_no_other(server: Server) -> None:

@@ -181,7 +181,7 @@ def replacement(tmp_path: Path) -> Path:
 def test_iris_alone_runs_in_512_megabytes_with_a_model_that_is_mounted(
     image: str, version: str, replacement: Path
 ) -> None:
-    settings = {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__MODELS__SOURCE": "/mnt/models"}
+    settings = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__MODEL_SOURCE__SOURCE": "/mnt/models"}
     with running(image, f"--volume={replacement}:/mnt/models:ro", memory="512m", **settings) as container:
         container.wait_until_ready()
         assert httpx.get(f"{container.url}/iris/metadata", timeout=30).json()["tag"] == "iris:replaced"

@@ -21,7 +21,7 @@ def _read_anew() -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("SERVING__IRIS__MAX_ROWS", "s3cret", "iris.max_rows: Input should be a valid integer"),
+        ("SERVING__MODELS__IRIS__MAX_ROWS", "s3cret", "models.iris.max_rows: Input should be a valid integer"),
         ("SERVING__JOBS__LEASE_SECONDS", "-1", "jobs.lease_seconds: Input should be greater than or equal to 0.5"),
         ("SERVING__IRISES__TAG", "s3cret", "irises: Extra inputs are not permitted"),
         ("SERVING__METRICS__DURATION_BUCKETS", "[s3cret", 'error parsing value for field "metrics"'),
@@ -42,9 +42,9 @@ def test_the_line_names_the_setting_and_no_value(
 
 
 def test_all_faults_are_in_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVING__IRIS__MAX_ROWS", "0")
-    monkeypatch.setenv("SERVING__IRIS__THREADS", "-1")
-    with pytest.raises(SystemExit, match=r"iris\.threads: .*; iris\.max_rows: "):
+    monkeypatch.setenv("SERVING__MODELS__IRIS__MAX_ROWS", "0")
+    monkeypatch.setenv("SERVING__MODELS__IRIS__THREADS", "-1")
+    with pytest.raises(SystemExit, match=r"models\.iris\.threads: .*; models\.iris\.max_rows: "):
         require_settings()
 
 
@@ -67,7 +67,7 @@ def test_bentoml_serve_ends_with_the_line() -> None:
     done = subprocess.run(
         [BENTOML, "serve", "service:svc", "--port", "1"],
         cwd=ROOT,
-        env=os.environ | {"SERVING__IRIS__MAX_ROWS": "many"},
+        env=os.environ | {"SERVING__MODELS__IRIS__MAX_ROWS": "many"},
         capture_output=True,
         text=True,
         timeout=180,
