@@ -32,12 +32,13 @@ class Served:
 
     Args:
         stored: what is served under each name, and its entry.
+        default: name of the model that routes without a name ask.
 
     Attributes:
         draining: what a stop would set.
     """
 
-    def __init__(self, stored: Iterable[tuple[str, StoredModel, ModelSettings]]) -> None:
+    def __init__(self, stored: Iterable[tuple[str, StoredModel, ModelSettings]], *, default: str = "") -> None:
         self.metrics = Metrics(
             service_name="test",
             service_version="1",
@@ -47,7 +48,7 @@ class Served:
         )
         self.draining = False
         self.engines: dict[str, Engine] = {}
-        self.models = Models([self._open(*each) for each in stored])
+        self.models = Models([self._open(*each) for each in stored], default=default)
         services = Services(metrics=self.metrics, ready=lambda: self.ready)
         settings = get_settings()
         self.app = Application(

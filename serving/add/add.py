@@ -72,7 +72,7 @@ def add_model(source: Path, options: AddOptions) -> Added:
         given = None
         if options.sample is not None and image is None:
             given = read_sample(options.sample, trial.inputs, options.features or ())
-            trial = _fix_shapes(trial, graph, directory, given)
+        trial = _fix_shapes(trial, graph, directory, given, options)
         learned = trial.learn(given, lengths=_lengths(declared[0].name, image) if image else {})
         model = _Model(source, graph, learned, image, options)
         checked = model.save(place, tag, directory)
@@ -149,17 +149,29 @@ def _lengths(name: str, image: tuple[ImagePreprocessing, str]) -> dict[str, Sequ
     return {name: (*sides, channels) if preprocessing.layout == "NHWC" else (channels, *sides)}
 
 
-def _fix_shapes(trial: Trial, graph: Graph, directory: Path, given: Tensors) -> Trial:
-    """Have the graph declare what only the sample says: ranks, and the number of columns of a table."""
+def _fix_shapes(trial: Trial, graph: Graph, directory: Path, given: Tensors | None, options: AddOptions) -> Trial:
+    """Have the graph declare what only the sample and names say: ranks, and the number of columns of a table.
+
+    Raises:
+        ModelError: the number of columns is not known. It is not tried out: trees read beyond a row that is too short.
+    """
     changed = False
     for each in trial.inputs:
-        shape = given[each.name].shape
-        if graph.has_no_shape(each.name) and shape:
-            graph.declare_shape(each.name, [None, *([None] * (len(shape) - 1))])
+        if given is None and not each.has_shape:
+            raise ModelError(f"the graph does not say the number of dimensions of {each.name}: give a --sample")
+        if given is not None and not each.has_shape and given[each.name].ndim:
+            graph.declare_shape(each.name, [None] * given[each.name].ndim)
             changed = True
-        elif len(trial.inputs) == 1 and len(each.shape) == 2 and graph.is_classical and each.spec.shape[1] is None:
-            first = each.shape[0]
-            graph.declare_shape(each.name, [first if isinstance(first, int) else None, shape[1]])
+    if len(trial.inputs) == 1 and len(trial.inputs[0].shape) == 2 and trial.inputs[0].spec.shape[1] is None:
+        (table,) = trial.inputs
+        columns = len(options.features or ()) or (given[table.name].shape[1] if given is not None else 0)
+        if graph.is_classical and not columns:
+            raise ModelError(
+                f"the graph does not say how many columns {table.name} has: name them with --features, or give a row "
+                "with --sample"
+            )
+        if graph.is_classical or options.features:
+            graph.declare_shape(table.name, [table.spec.shape[0], columns])
             changed = True
     if not changed:
         return trial

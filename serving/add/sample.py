@@ -21,6 +21,7 @@ from serving.store.models import ModelMetadata, StoredModel
 
 _MOST_BYTES = 64 << 20
 _MOST_ROWS = 1024
+_MOST_DIMENSIONS = 16
 
 
 def read_bytes(file: Path) -> bytes:
@@ -51,7 +52,9 @@ def read_sample(file: Path, inputs: Sequence[Input], features: Sequence[str]) ->
     if not isinstance(body, dict) or len(body) != 1 or not {"data", "inputs"} & set(body):
         raise ModelError(f"{place}: {_forms(inputs)}")
     try:
-        tensors = _read_rows(content, body, inputs, features) if "data" in body else _read_tensors(content, inputs)
+        tensors = (
+            _read_rows(content, body, inputs, features) if "data" in body else _read_tensors(content, body, inputs)
+        )
     except ServingError as error:
         raise ModelError(f"{place}: {error.message}") from error
     if any(array.ndim and not len(array) for array in tensors.values()):
@@ -90,16 +93,25 @@ def _width(data: Any) -> int:
     return max(len(first), 1) if isinstance(first, list | dict) else 1
 
 
-def _read_tensors(content: bytes, inputs: Sequence[Input]) -> Tensors:
+def _read_tensors(content: bytes, body: dict[str, Any], inputs: Sequence[Input]) -> Tensors:
     from serving.codecs.tensors import TensorsCodec
 
     # One row is the most that some graphs take, which is then no matter of shape.
     specs = []
     for each in inputs:
-        shape = each.spec.shape
+        shape = each.spec.shape if each.has_shape else [None] * _rank(body["inputs"], each.name)
         shape = [None, *shape[1:]] if shape[:1] == [1] else shape
         specs.append(each.spec.model_copy(update={"shape": shape}))
     return asyncio.run(_read(TensorsCodec, _provisional("tensors", specs, []), content))
+
+
+def _rank(values: Any, name: str) -> int:
+    value = values.get(name) if isinstance(values, dict) else None
+    rank = 0
+    while isinstance(value, list) and rank < _MOST_DIMENSIONS:
+        rank += 1
+        value = value[0] if value else None
+    return rank
 
 
 def _provisional(kind: Kind, specs: list[TensorSpec], features: list[str]) -> ModelMetadata:

@@ -61,26 +61,26 @@ class Dialect(Protocol):
 
 def run(exchange: Exchange[T], send: Callable[[Request], Any]) -> T:
     """What the exchange returns, with blocking calls."""
-    request = next(exchange)
+    answer = None
     while True:
-        answer = send(request)
         try:
             request = exchange.send(answer)
         except StopIteration as end:
             found: T = end.value
             return found
+        answer = send(request)
 
 
 async def run_async(exchange: Exchange[T], send: Callable[[Request], Awaitable[Any]]) -> T:
     """The same with coroutines."""
-    request = next(exchange)
+    answer = None
     while True:
-        answer = await send(request)
         try:
             request = exchange.send(answer)
         except StopIteration as end:
             found: T = end.value
             return found
+        answer = await send(request)
 
 
 @contextmanager

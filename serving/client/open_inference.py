@@ -84,7 +84,7 @@ def _array(tensor: BinaryTensor, dtype: str) -> Any:
 
     shape = tuple(tensor.shape)
     spec = TensorSpec(name=tensor.name, dtype=dtype, shape=list(shape))
-    return BinaryData(tensor.data).read(spec, shape, allow_nan=True)
+    return BinaryData(tensor.data).read(spec, shape, allow_nan=True).copy()  # which the caller may change
 
 
 def _number(dtype: str) -> Callable[[str], float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
+from serving.client.answers import ApiError
 from serving.client.connections import AsyncHttpConnection, HttpConnection
 from serving.client.description import Description
 from serving.client.exchange import Dialect, Exchange, T, run, run_async
@@ -57,7 +58,11 @@ class _Conversation:
 
     def _predict(self, model: str, inputs: Inputs) -> Exchange[list[Prediction]]:
         description = yield from self._describe(model)
-        return (yield from self._dialect.predict(description, inputs))
+        found = yield from self._dialect.predict(description, inputs)
+        wanted = len(inputs.rows) or len(inputs.images) or 1
+        if len(found) != wanted:
+            raise ApiError(200, "not_understood", f"the server answered {len(found)} predictions instead of {wanted}")
+        return found
 
 
 def _grpc_dialect(protocol: ProtocolName) -> Dialect:

@@ -15,7 +15,8 @@ from serving.core.signature import Signature
 from serving.core.tensors import Tensors, first_not_finite, rows
 from serving.store.models import ModelMetadata
 
-_LIKELY = 0.5
+LIKELY = 0.5
+"""Where several classes may be right, those of at least this probability are named."""
 
 
 class Answers:
@@ -46,11 +47,10 @@ class Answers:
         found = self.values(outputs)
         if self._allow_nan:
             return found
-        # One sum is not finite when any value is not; for few rows this is quicker than NumPy.
-        total = sum(map(sum, found)) if found and isinstance(found[0], list) else sum(found)
-        if not math.isfinite(total):
+        if not _have_finite_sum(found):
             row = first_not_finite({self._scores: outputs[self._scores]})
-            raise InvalidInputError(f"{place}[{row or 0}]: the values are too large for this model")
+            if row is not None:
+                raise InvalidInputError(f"{place}[{row}]: the values are too large for this model")
         return found
 
     def values(self, outputs: Tensors) -> list[Any]:
@@ -69,8 +69,16 @@ class Answers:
         """Of a classification, the label of each row; where several may be right, the list of those that are likely."""
         if not self._metadata.multilabel:
             return list(self.most_probable(outputs))
-        likely = self.probabilities(outputs) >= _LIKELY
+        likely = self.probabilities(outputs) >= LIKELY
         return [[self._labels[index] for index in np.flatnonzero(row)] for row in likely]
+
+
+def _have_finite_sum(rows: list[Any]) -> bool:
+    """False where a value is not finite, and where a sum is too large; for few rows this is quicker than NumPy."""
+    if not rows or not isinstance(rows[0], list):
+        return math.isfinite(sum(rows))
+    is_matrix = not rows[0] or not isinstance(rows[0][0], list)
+    return is_matrix and math.isfinite(sum(map(sum, rows)))
 
 
 def tensors_json(outputs: Tensors) -> dict[str, Any]:

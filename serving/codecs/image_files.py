@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import msgspec
 
 from serving.core.errors import InvalidInputError
+from serving.core.validation import msgspec_text
 
 _OPEN = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A FIFO would wait for a writer; it is refused once it is open.
@@ -110,7 +111,7 @@ def _named(text: str | bytes) -> tuple[str, PurePosixPath]:
     try:
         values = _decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidInputError(f"{_FORM}: {error}") from error
+        raise InvalidInputError(f"{_FORM}: {msgspec_text(error)}") from error
     if (values.image_path is None) == (values.image_url is None):
         raise InvalidInputError(_FORM)
     field, path = ("image_path", values.image_path) if values.image_url is None else _of_url(values.image_url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from typing import Any
 
@@ -31,7 +32,7 @@ def load_plugin(path: str) -> type[Codec[Any]]:
     """The class that `module:Class` names; modules beside `service.py` are found whichever program runs.
 
     Raises:
-        ModelError: it cannot be imported, or it is no subclass of `Codec`.
+        ModelError: it cannot be imported, it is no subclass of `Codec`, or it lacks methods of one.
     """
     module_name, _, name = path.partition(":")
     if str(SOURCE) not in sys.path:
@@ -39,10 +40,17 @@ def load_plugin(path: str) -> type[Codec[Any]]:
         sys.path.append(str(SOURCE))
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except Exception as error:  # the module is the user's: it may raise anything
-        raise ModelError(f"plugin {path} cannot be imported: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the module is the operator's: it may raise anything
+        text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ModelError(f"plugin {path} cannot be imported: {text}") from error
     if not isinstance(found, type) or not issubclass(found, Codec):
         raise ModelError(f"plugin {path} is no subclass of serving.codecs.base.Codec")
+    if inspect.isabstract(found):
+        missing = ", ".join(sorted(found.__abstractmethods__))
+        raise ModelError(
+            f"plugin {path} lacks methods of a codec: {missing}; make it a subclass of RowsCodec, ImageCodec or "
+            "TensorsCodec"
+        )
     return found
 
 

@@ -19,7 +19,7 @@ from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
 from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, ServingError
 from serving.core.tensors import DTYPES, STRING, Tensors, count, from_bytes, to_bytes
-from serving.core.validation import from_msgspec, from_validation
+from serving.core.validation import from_msgspec, from_validation, msgspec_text
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel
 
@@ -234,7 +234,7 @@ class RowsCodec(Codec[Tensors]):
             return self._decode_row(text)
         except _DECODE_ERRORS as error:
             kind = "values" if self._has_text else "finite numbers"
-            errors[index] = f"values: a list of {len(self.columns)} {kind} is required: {error}"
+            errors[index] = f"values: a list of {len(self.columns)} {kind} is required: {msgspec_text(error)}"
             return ["" if column.dtype == STRING else 0 for column in self.columns]
 
     def row_answers(self, outputs: Tensors) -> RowAnswers:

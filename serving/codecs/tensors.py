@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -46,6 +45,9 @@ class TensorsCodec(Codec[Tensors]):
 
     def _nested(self, spec: TensorSpec, rank: int) -> Any:
         found: Any = value_type(spec.dtype, allow_nan=self.metadata.allow_nan)
+        if spec.dtype == "uint64":
+            # msgspec has no bounds beyond int64; `_array` judges the rest.
+            found = Annotated[int, msgspec.Meta(ge=0)]
         for _ in range(rank):
             found = list[found]
         return found
@@ -166,26 +168,32 @@ def _array(spec: TensorSpec, value: Any, place: str) -> NDArray[Any]:
     rank = len(spec.shape)
     try:
         if dtype.is_text:
-            return _text_array(value, rank)
+            return _text_array(value, spec)
         array = np.array(value, dtype.numpy)
+    except OverflowError as error:
+        raise InvalidInputError(f"{place}: a number is not within the bounds of {spec.dtype}") from error
     except ValueError as error:
         raise InvalidInputError(f"{place}: the lists are not equally long") from error
-    if array.ndim < rank:  # an empty list says nothing of what it does not hold
-        shape = [length or 0 for length in spec.shape]
-        return array.reshape([*array.shape, *shape[array.ndim :]]) if array.size == 0 else array
+    if array.ndim < rank and array.size == 0:
+        return array.reshape(_complete(array.shape, spec))
     return array
 
 
-def _text_array(value: Any, rank: int) -> NDArray[Any]:
+def _complete(shape: Sequence[int], spec: TensorSpec) -> tuple[int, ...]:
+    """The shape of an empty tensor: an empty list says nothing of the lists that it does not hold."""
+    return (*shape, *(length or 0 for length in spec.shape[len(shape) :]))
+
+
+def _text_array(value: Any, spec: TensorSpec) -> NDArray[Any]:
     """Raises ValueError where lists are not equally long."""
     shape: list[int] = []
     values = [value]
-    for _ in range(rank):
+    for _ in spec.shape:
         lengths = {len(each) for each in values}
+        if not lengths:
+            return strings([], _complete(shape, spec))
         if len(lengths) > 1:
             raise ValueError
-        shape.append(lengths.pop() if lengths else 0)
+        shape.append(lengths.pop())
         values = [inner for each in values for inner in each]
-    if len(values) != math.prod(shape):
-        raise ValueError
     return strings(values, tuple(shape))

@@ -155,4 +155,4 @@ def _lines(predictions: list[Prediction]) -> Iterator[str]:
             yield dumps(prediction.value)
         else:
             for name, array in prediction.outputs.items():
-                yield exits.one_line(f"{name}  {dumps(_plain(array))}")
+                yield f"{exits.one_line(name)}  {exits.one_line(dumps(_plain(array)))}"

@@ -14,10 +14,12 @@ from serving.core.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
     from serving.batch.files.run import Runner
+    from serving.settings import Settings
+    from serving.settings.models import ModelSettings
     from serving.store.models import StoredModel
 
 _NEEDS_FILES = "score-files needs pyarrow: pip install 'model-serving[files]'"
-# Errors of object stores that are no OSError, such as a lack of credentials, by the package that raises them.
+# Packages whose errors are not OSErrors, such as those of object stores for missing credentials.
 _STORES = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
 
 
@@ -25,45 +27,54 @@ _STORES = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
 @click.argument("source", metavar="INPUT")
 @click.argument("target", metavar="OUTPUT")
 @click.option(
+    "--model",
+    "name",
+    metavar="NAME",
+    help="Model of rows. Default: `default_model` of the configuration, else the only model of rows.",
+)
+@click.option(
     "--columns",
     metavar="NAME,...",
-    help="The columns with the features, in the order of the model. Found by their names unless given.",
+    help="Columns with the values, in the order of the model. Default: the columns of the model by their names.",
 )
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["parquet", "csv"]),
-    help="Of OUTPUT; as its name ends, or as INPUT, unless given.",
+    help="Format of OUTPUT. Default: its suffix, else the format of INPUT.",
 )
 @click.option(
     "--part-rows",
     type=click.IntRange(1_000),
     default=1_000_000,
+    show_default=True,
     metavar="N",
-    help="About so many rows in a part, which is done as a whole; 1,000,000 unless given.",
+    help="About how many rows a part has; a part is written as a whole.",
 )
 @click.option(
     "--batch-rows",
     type=click.IntRange(1),
     default=65_536,
+    show_default=True,
     metavar="N",
-    help="About so many rows in an engine call; 65,536 unless given.",
+    help="About how many rows an engine call has.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1), metavar="N", help="Parts at a time on this machine; one per core unless given."
+    "--threads", type=click.IntRange(1), metavar="N", help="Parts at a time on this machine. Default: one per core."
 )
 @click.option(
     "--ray",
     "address",
     metavar="ADDRESS",
-    help="Score on the Ray cluster at this address, such as head:6379, from one of its machines; `auto` finds it.",
+    help="Score on the Ray cluster at ADDRESS, such as head:6379; run this on one of its machines. `auto` finds it.",
 )
 @click.option(
-    "--actors", type=click.IntRange(1), metavar="N", help="Engines in the Ray cluster; one per free CPU unless given."
+    "--actors", type=click.IntRange(1), metavar="N", help="Engines in the Ray cluster. Default: one per free CPU."
 )
 def score_files(  # noqa: PLR0917 - click passes options by name
     source: str,
     target: str,
+    name: str | None,
     columns: str | None,
     format_: str | None,
     part_rows: int,
@@ -72,14 +83,15 @@ def score_files(  # noqa: PLR0917 - click passes options by name
     address: str | None,
     actors: int | None,
 ) -> int:
-    """Score the rows of Parquet or CSV files with the iris model.
+    """Score the rows of Parquet or CSV files with a model of rows.
 
     INPUT is a file, a directory or a glob, OUTPUT a directory of parts; both may be URLs such as s3://bucket/rows.
-    The columns of INPUT are kept; probabilities, label, model_tag and error are added. Rows that cannot be scored
-    fail alone. The same command again does what is missing.
+    The columns of INPUT are kept. A classification adds probabilities and label, a regression adds prediction, another
+    model adds its outputs; all add model_tag and error. Rows that cannot be scored fail alone. The same command again
+    scores the parts that are missing.
     """
     if threads is not None and address is not None:
-        raise click.UsageError("--threads is for this machine, and --ray for others: see --actors")
+        raise click.UsageError("--threads is for this machine and --ray for a cluster; use --actors with --ray")
     if actors is not None and address is None:
         raise click.UsageError("--actors goes with --ray")
     from serving.commands.batch_display import Bar, summarise
@@ -92,7 +104,7 @@ def score_files(  # noqa: PLR0917 - click passes options by name
             raise
         raise Failure(FAILED, _NEEDS_FILES) from error
     with _as_failures():
-        model = _model()
+        model, entry = _model(name)
         planned = plan(
             source,
             target,
@@ -102,7 +114,7 @@ def score_files(  # noqa: PLR0917 - click passes options by name
             part_rows=part_rows,
             batch_rows=batch_rows,
         )
-        runner = _threads(model, threads) if address is None else _ray(model, address, actors)
+        runner = _threads(model, entry, threads) if address is None else _ray(entry, address, actors)
         with Bar() as bar:
             rows = planned.rows_left
             if rows is not None:
@@ -116,40 +128,55 @@ def score_files(  # noqa: PLR0917 - click passes options by name
     return ROWS_FAILED if summary.failed else DONE
 
 
-def _model() -> StoredModel:
+def _model(name: str | None) -> tuple[StoredModel, ModelSettings]:
+    """The stored model to score with, and its entry for an engine of one thread: the parts use the cores."""
+    from serving.commands.batch_options import served_model
     from serving.settings.reading import read_settings
     from serving.store.models import check_versions, open_model
     from serving.store.source import prepare_models
 
     settings = read_settings()
     prepare_models(settings)
-    model = open_model(settings.iris.tag)
-    check_versions(model, strict=settings.serving.strict_versions)
-    return model
+    entry = settings.served[served_model(settings, name) or _only_model_of_rows(settings)]
+    if entry.plugin:
+        raise ConfigurationError(
+            f"{entry.tag} has the plug-in {entry.plugin}, which score-files does not call; use `serving batch score`"
+        )
+    model = open_model(entry.tag)
+    check_versions(model, strict=settings.server.strict_versions)
+    return model, entry.model_copy(update={"threads": 1})
 
 
-def _threads(model: StoredModel, threads: int | None) -> Runner:
+def _only_model_of_rows(settings: Settings) -> str:
+    from serving.store.models import open_model
+
+    found = [name for name, entry in settings.served.items() if open_model(entry.tag).metadata.kind == "rows"]
+    if len(found) != 1:
+        raise ConfigurationError(f"name a model of rows with --model: {', '.join(found) or 'there is none'}")
+    return found[0]
+
+
+def _threads(model: StoredModel, entry: ModelSettings, threads: int | None) -> Runner:
     from serving.batch.files.run import Threads
-    from serving.engines import IrisEngine
-    from serving.engines.session import available_cores
+    from serving.core.engine import available_cores
+    from serving.placement import open_engine
 
-    # one thread in a call: the parts use the cores
-    return Threads(IrisEngine(model, threads=1), threads=threads or available_cores())
+    return Threads(open_engine(model, entry), threads=threads or available_cores())
 
 
-def _ray(model: StoredModel, address: str, actors: int | None) -> Runner:
+def _ray(entry: ModelSettings, address: str, actors: int | None) -> Runner:
     try:
         from serving.batch.files.on_ray import RayActors
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "ray":
             raise
         raise Failure(FAILED, "--ray needs Ray: pip install 'model-serving[files,ray]'") from error
-    return RayActors(model, address=address, actors=actors)
+    return RayActors(entry, address=address, actors=actors)
 
 
 @contextmanager
 def _as_failures() -> Iterator[None]:
-    """What an operator can do something about is one line, and not a traceback."""
+    """End the command with one line for errors that an operator can mend."""
     import pyarrow
 
     from serving.batch.files import FilesError

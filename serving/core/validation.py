@@ -15,6 +15,7 @@ from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequest
 _LONGEST_NAME = 64
 _MOST_FINDINGS = 10_000
 _PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
+_UNKNOWN = re.compile(r"(?<=unknown field `).*?(?=` - at `\$|`\Z)", re.DOTALL)
 
 
 def from_validation(error: ValidationError) -> ServingError:
@@ -45,6 +46,11 @@ def shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
+def msgspec_text(error: Exception) -> str:
+    """What msgspec says, with the name of an unknown field shortened: it is of the caller's choosing."""
+    return _UNKNOWN.sub(lambda found: shortened(found[0]), str(error))
+
+
 def from_msgspec(error: Exception, *, prefix: str = "") -> ServingError:
     """What msgspec has found first.
 
@@ -56,7 +62,8 @@ def from_msgspec(error: Exception, *, prefix: str = "") -> ServingError:
         return MalformedRequestError("the body is nested too deeply")
     if not isinstance(error, msgspec.ValidationError):
         return MalformedRequestError(f"the body is not valid JSON: {error}")
-    found = _PATH.fullmatch(str(error))
-    message, path = (found[1], found[2]) if found else (str(error), "")
+    text = msgspec_text(error)
+    found = _PATH.fullmatch(text)
+    message, path = (found[1], found[2]) if found else (text, "")
     field = f"{prefix}.{path}" if prefix and path and not path.startswith("[") else prefix + path
     return InvalidInputError(f"{field}: {message}" if field else message, details=[ErrorDetail(field, message)])

@@ -68,15 +68,18 @@ class Application:
         endpoint = UNMATCHED
         gauge: Gauge | None = None
         try:
-            match = state.routes.find(scope["method"], scope["path"])
-            endpoint = match.route.path
+            try:
+                match = state.routes.find(scope["method"], scope["path"])
+                endpoint = match.route.path
+            finally:
+                # Wherever it is sent to, a body that is too large is not waited for.
+                exchange.check_length()
             gauge = self._gauge(state.metrics, endpoint)
             gauge.inc()
             if match.route.handler is None:
                 await self._pass_on(exchange, send)
                 return
             exchange.parameters = match.parameters
-            exchange.check_length()
             await self._send(await match.route.handler(exchange), exchange, send)
         except ClientDisconnect:
             pass

@@ -28,20 +28,19 @@ JSON_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def check_shape(spec: TensorSpec, shape: Sequence[int], *, has_rows: bool) -> tuple[int, ...]:
-    """The shape that the engine takes.
+    """The shape that the model takes.
 
-    Strings of a model with rows may come as a column `[N, 1]` where `[N]` is required, and the other way round: clients
-    of models with a batch dimension send them so.
+    One value for each row may come as a column `[N, 1]` where `[N]` is required, and the other way round: Triton's
+    models have no row without a dimension of its own, so that its clients send columns.
 
     Raises:
         InvalidInputError: it is not the shape that the model takes.
     """
     found = tuple(shape)
-    if has_rows and DTYPES[spec.dtype].is_text:
-        if len(found) == 2 and len(spec.shape) == 1 and found[1] == 1:
-            found = found[:1]
-        elif len(found) == 1 and len(spec.shape) == 2:
-            found = (*found, 1)
+    if has_rows and len(found) == 2 and len(spec.shape) == 1 and found[1] == 1:
+        found = found[:1]
+    elif has_rows and len(found) == 1 and spec.inner_shape == [1]:
+        found = (*found, 1)
     if not spec.fits(found) or min(found, default=0) < 0 or (has_rows and found[0] == 0):
         least = " with N > 0" if has_rows else ""
         raise InvalidInputError(

@@ -13,6 +13,10 @@ import pyarrow.dataset
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from serving.placement import open_engine
+from serving.settings.models import ModelSettings
+from serving.store.models import StoredModel
+
 COLUMNS = ("sepal_length", "sepal_width", "petal_length", "petal_width")
 
 
@@ -38,6 +42,19 @@ def read(directory: str | Path, format_: str = "parquet", **options: Any) -> lis
     """The rows of an output in the order of its parts."""
     found = pyarrow.dataset.dataset(str(directory), format=format_, **options).to_table()
     return found.to_pylist()
+
+
+class Scored:
+    """A stored model and its engine."""
+
+    def __init__(self, model: StoredModel) -> None:
+        self.model = model
+        self.engine = open_engine(model, ModelSettings())
+        self.name = model.metadata.inputs[0].name
+
+    def predict(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """The scores of rows of a matrix."""
+        return self.engine.run({self.name: rows})[self.model.metadata.scores]
 
 
 class Command:

@@ -19,9 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.batch.files.run import Threads, plan, run
-from serving.engines import IrisEngine
-from serving.store.models import open_model
-from tests.batch.files import COLUMNS, Command, features, read, table, write
+from serving.core.errors import InvalidInputError
+from serving.core.tensors import Tensors
+from serving.placement import open_engine
+from serving.settings import get_settings
+from serving.settings.models import ModelSettings
+from serving.store.models import StoredModel, open_model
+from tests import example_models
+from tests.batch.files import COLUMNS, Command, Scored, features, read, table, write
+from tests.jobs.test_work import Counting
 from tests.server import ROOT
 
 LABELS = ("setosa", "versicolor", "virginica")
@@ -33,11 +39,11 @@ def command(capsys: pytest.CaptureFixture[str], model_store: Path) -> Command:  
 
 
 @pytest.fixture(scope="module")
-def engine(model_store: Path) -> IrisEngine:  # noqa: ARG001
-    return IrisEngine(open_model("iris:latest"))
+def engine(model_store: Path) -> Scored:  # noqa: ARG001
+    return Scored(open_model("iris:latest"))
 
 
-def check(rows: list[dict[str, Any]], engine: IrisEngine) -> None:
+def check(rows: list[dict[str, Any]], engine: Scored) -> None:
     """Every good row has what the engine says of it alone, as `/iris/predict` would answer."""
     good = [row for row in rows if row["error"] is None]
     expected = [engine.predict(np.array([[float(row[name]) for name in COLUMNS]], np.float32))[0] for row in good]
@@ -50,7 +56,7 @@ def check(rows: list[dict[str, Any]], engine: IrisEngine) -> None:
             assert row["probabilities"] is row["label"] is None
 
 
-def test_rows_keep_their_columns_and_get_results(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_rows_keep_their_columns_and_get_results(command: Command, engine: Scored, tmp_path: Path) -> None:
     content = table(300).append_column("note", pa.array(["ä"] * 300).dictionary_encode())
     source = write(tmp_path / "rows.parquet", content)
     status, summary, errors = command(source, tmp_path / "out", "--batch-rows", 100)
@@ -67,19 +73,13 @@ def test_rows_keep_their_columns_and_get_results(command: Command, engine: IrisE
     check(written.to_pylist(), engine)
 
 
-def test_one_engine_call_for_a_batch(engine: IrisEngine, tmp_path: Path) -> None:
+def test_one_engine_call_for_a_batch(engine: Scored, tmp_path: Path) -> None:
     write(tmp_path / "rows.parquet", table(1000), row_group_size=10)
-    calls: list[int] = []
-
-    class Counting:
-        def predict(self, rows: Any) -> Any:
-            calls.append(len(rows))
-            return engine.predict(rows)
-
+    counting = Counting(engine.engine)
     planned = plan(str(tmp_path / "rows.parquet"), str(tmp_path / "out"), engine.model, batch_rows=400)
     told: list[tuple[int, int]] = []
-    run(planned, Threads(Counting(), threads=1), tell=lambda good, bad: told.append((good, bad)))
-    assert calls == [400, 400, 200]
+    run(planned, Threads(counting, threads=1), tell=lambda good, bad: told.append((good, bad)))
+    assert counting.calls == [400, 400, 200]
     assert told == [(400, 0), (400, 0), (200, 0)]
 
 
@@ -100,7 +100,7 @@ REASONS = [
 ]
 
 
-def test_bad_rows_fail_alone(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_bad_rows_fail_alone(command: Command, engine: Scored, tmp_path: Path) -> None:
     write(tmp_path / "rows.parquet", {name: values[:7] for name, values in BAD.items()})
     status, summary, errors = command(tmp_path / "rows.parquet", tmp_path / "out")
     assert (status, summary["rows"], summary["failed"], errors) == (3, 7, 5, "")
@@ -118,24 +118,24 @@ def test_a_column_of_something_else_fails_every_row(command: Command, tmp_path: 
     ]  # fmt: skip
 
 
-def test_a_row_whose_probabilities_are_not_finite_fails(engine: IrisEngine, tmp_path: Path) -> None:
+def test_a_row_whose_probabilities_are_not_finite_fails(engine: Scored, tmp_path: Path) -> None:
     write(tmp_path / "rows.parquet", table(5))
 
-    class Overflowing:
-        def predict(self, rows: Any) -> Any:
-            found = engine.predict(rows).copy()
-            found[2, 1] = np.nan
+    class Overflowing(Counting):
+        def _call(self, tensors: Tensors) -> Tensors:
+            found = {name: array.copy() for name, array in super()._call(tensors).items()}
+            found["probabilities"][2, 1] = np.nan
             return found
 
     planned = plan(str(tmp_path / "rows.parquet"), str(tmp_path / "out"), engine.model)
-    assert run(planned, Threads(Overflowing(), threads=1)).failed == 1
+    assert run(planned, Threads(Overflowing(engine.engine), threads=1)).failed == 1
     rows = read(tmp_path / "out")
     assert [row["error"] for row in rows] == [None, None, "the values are too large for this model", None, None]
     check(rows, engine)
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "int64", "uint8", "decimal128(5, 1)", "string", "dictionary"])
-def test_numbers_of_any_type_are_the_same_numbers(kind: str, engine: IrisEngine, tmp_path: Path) -> None:
+def test_numbers_of_any_type_are_the_same_numbers(kind: str, engine: Scored, tmp_path: Path) -> None:
     values = pa.array(features(20).round(0).ravel())
     if kind == "dictionary":
         column = values.cast("string").dictionary_encode()
@@ -143,11 +143,11 @@ def test_numbers_of_any_type_are_the_same_numbers(kind: str, engine: IrisEngine,
         column = values.cast(pa.decimal128(5, 1) if kind.startswith("decimal") else kind)
     write(tmp_path / "rows.parquet", {name: column[index::4] for index, name in enumerate(COLUMNS)})
     planned = plan(str(tmp_path / "rows.parquet"), str(tmp_path / "out"), engine.model)
-    assert run(planned, Threads(engine, threads=1)).failed == 0
+    assert run(planned, Threads(engine.engine, threads=1)).failed == 0
     check(read(tmp_path / "out"), engine)
 
 
-def test_a_directory_is_scored_below_its_directories(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_a_directory_is_scored_below_its_directories(command: Command, engine: Scored, tmp_path: Path) -> None:
     for day in (1, 2):
         content = table(2000, seed=day, first_id=2000 * day)
         write(tmp_path / "in" / f"day={day}" / "rows.parquet", content, row_group_size=1000)
@@ -174,7 +174,7 @@ def csv_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def test_csv_is_kept_as_it_is_written(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_csv_is_kept_as_it_is_written(command: Command, engine: Scored, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text(
         "\ufeffcode,Sepal.Length,sepal width,petal length (cm),PETAL_WIDTH\r\n"
         '007,5.10,3.5,1.4,0.2\r\n"a ""b"", c",6.3,3.3,6.0,2.5\r\n,,3.3,6.0,2.5\r\nx,5.1,3.5\r\ny,5.1,3.5,1.4,0.2,9\r\n'
@@ -208,7 +208,7 @@ def test_csv_in_parts_is_the_same_as_in_one(command: Command, tmp_path: Path) ->
     assert csv_rows(tmp_path / "many") == csv_rows(tmp_path / "one")
 
 
-def test_one_format_to_the_other(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_one_format_to_the_other(command: Command, engine: Scored, tmp_path: Path) -> None:
     write(tmp_path / "rows.parquet", {name: values[:7] for name, values in BAD.items()})
     assert command(tmp_path / "rows.parquet", tmp_path / "scored.csv")[0] == 3
     assert command(tmp_path / "scored.csv" / "part-00000.csv", tmp_path / "out")[0] == 1, "it has the added columns"
@@ -229,7 +229,7 @@ def test_no_rows_are_no_error(command: Command, tmp_path: Path) -> None:
     assert command(tmp_path / "rows.csv", tmp_path / "csv")[0] == 0
 
 
-def test_columns_may_be_named(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_columns_may_be_named(command: Command, engine: Scored, tmp_path: Path) -> None:
     content = table(10).rename_columns(["id", "a", "b", "c", "d"])
     write(tmp_path / "rows.parquet", content)
     status, _, errors = command(tmp_path / "rows.parquet", tmp_path / "out")
@@ -239,6 +239,200 @@ def test_columns_may_be_named(command: Command, engine: IrisEngine, tmp_path: Pa
     assert command(tmp_path / "rows.parquet", tmp_path / "out", "--columns", "a,b,c,d")[0] == 0
     rows = [row | {name: row["abcd"[index]] for index, name in enumerate(COLUMNS)} for row in read(tmp_path / "out")]
     check(rows, engine)
+
+
+def scored(stored: StoredModel, source: Path, out: Path, **options: Any) -> list[dict[str, Any]]:
+    """The rows of a file with what score-files adds for a model."""
+    planned = plan(str(source), str(out), stored, **options)
+    run(planned, Threads(open_engine(stored, ModelSettings()), threads=1))
+    return csv_text(out) if planned.job.target_format == "csv" else read(out)
+
+
+def csv_text(path: Path) -> list[dict[str, Any]]:
+    import csv
+
+    with (path / "part-00000.csv").open(newline="", encoding="utf-8") as file:
+        return [{name: value or None for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+FLATS = [("Bern", 10.5, 2), ("007", 5, 0), ("Paris", 1, -1)]
+
+
+@pytest.mark.parametrize("format_", ["parquet", "csv"])
+def test_a_table_of_strings_and_numbers_by_name_in_any_order(tmp_path: Path, format_: str) -> None:
+    stored = example_models.flats(tmp_path)
+    source = tmp_path / f"rows.{format_}"
+    if format_ == "csv":
+        source.write_text(
+            "Rooms,note,CITY,area\n2,,Bern,10.5\n0,x,007,5\n-1,,Paris,1\n1.5,,Bern,1\n2,,Bern,big\n,,Bern,1\n"
+        )
+    else:
+        columns = {
+            "Rooms": [2.0, 0.0, -1.0, 1.5, 2.0, None],
+            "note": [None] * 6,
+            "CITY": pa.array(["Bern", "007", "Paris", "Bern", "Bern", "Bern"]).dictionary_encode(),
+            "area": ["10.5", "5", "1", "1", "big", "1"],
+        }
+        write(source, columns)
+    rows = scored(stored, source, tmp_path / "out")
+    assert [row["error"] for row in rows] == [
+        None, None, None, "Rooms: not a whole number", "area: not a number", "Rooms: the value is missing"
+    ]  # fmt: skip
+    found = [json.loads(row["probabilities"]) if format_ == "csv" else row["probabilities"] for row in rows[:3]]
+    np.testing.assert_allclose(found, [example_models.flats_expected(*row) for row in FLATS], rtol=1e-5)
+    assert [row["label"] for row in rows] == ["dear", "dear", "cheap", None, None, None]
+    assert {row["model_tag"] for row in rows} == {"flats:1"}
+
+
+def test_columns_of_another_type_are_explained(tmp_path: Path) -> None:
+    stored = example_models.flats(tmp_path)
+    source = write(
+        tmp_path / "rows.parquet",
+        {
+            "city": [1, 2, None],
+            "area": pa.array([1e300, 1, 1], pa.float64()),
+            "rooms": pa.array([2**63, 1, 1], pa.uint64()),
+        },
+    )
+    rows = scored(stored, source, tmp_path / "out")
+    assert [row["error"] for row in rows] == ["area: too large for a float32", None, "city: the value is missing"]
+    write(source, {"city": [b"x"], "area": [1.0], "rooms": [1]})
+    assert [row["error"] for row in scored(stored, source, tmp_path / "out2")] == ["city: not text"]
+    write(source, {"city": ["x"], "area": [1.0], "rooms": pa.array([2**63], pa.uint64())})
+    assert [row["error"] for row in scored(stored, source, tmp_path / "out3")] == ["rooms: too large for an int64"]
+
+
+def test_whole_numbers_are_exact(tmp_path: Path) -> None:
+    """Beyond 2⁵³ a float would change them."""
+    spec, node = example_models.spec, example_models.node
+    inputs, outputs = [spec("n", "int64", None), spec("yes", "bool", None)], [spec("m", "int64", None)]
+    nodes = [node("Where", ["yes", "n", "zero"], ["m"])]
+    stored = example_models.stored(
+        tmp_path, "whole", nodes, inputs, outputs, {"zero": np.int64(0)}, kind="rows", task="raw"
+    )
+    numbers = [2**53 + 1, 2**63 - 1, -(2**63), 7]
+    answers = {"yes": [True, True, True, False], "n": numbers}
+    found = scored(stored, write(tmp_path / "a.parquet", answers), tmp_path / "out")
+    assert [row["m"] for row in found] == [*numbers[:3], 0]
+    (tmp_path / "a.csv").write_text("yes,n\n" + "".join(f"{yes},{n}\n" for yes, n in zip(
+        ["true", "1", "TRUE", "false"], numbers, strict=True)) + "2,1\n")  # fmt: skip
+    found = scored(stored, tmp_path / "a.csv", tmp_path / "out2")
+    assert [row["m"] for row in found] == [*map(str, numbers[:3]), "0", None]
+    assert found[-1]["error"] == "yes: neither true nor false"
+
+
+REGRESSION = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 1e-9], [0.0, 0.0, 1e300]])
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("format_", ["parquet", "csv"])
+def test_a_regression_adds_its_numbers(tmp_path: Path, outputs: int, format_: str) -> None:
+    stored = example_models.regressor(tmp_path, outputs=outputs)
+    last = {"a": 1.0, "b": 1.0, "c": None}
+    content = {name: [*REGRESSION[:, index].tolist(), last[name]] for index, name in enumerate(last)}
+    source = write(tmp_path / "rows.parquet", content)
+    rows = scored(stored, source, tmp_path / "out", target_format=format_)
+    assert list(rows[0]) == ["a", "b", "c", "prediction", "model_tag", "error"]
+    expected = REGRESSION @ example_models.WEIGHTS[:, :outputs]
+    found = [row["prediction"] for row in rows]
+    if format_ == "csv":
+        found = [None if text is None else json.loads(text) for text in found]
+    assert found == [*(expected[:, 0] if outputs == 1 else expected).tolist(), None]
+    assert [row["error"] for row in rows] == [None, None, None, "c: the value is missing"]
+
+
+def test_a_missing_number_is_a_value_where_the_model_takes_it(tmp_path: Path) -> None:
+    stored = example_models.regressor(tmp_path, allow_nan=True)
+    source = tmp_path / "rows.csv"
+    source.write_text("a,b,c\n1,2,3\n,2,3\nNaN,2,3\ninf,2,3\nx,2,3\n")
+    rows = scored(stored, source, tmp_path / "out", target_format="parquet")
+    assert [row["error"] for row in rows] == [None, None, None, "a: not a finite number", "a: not a number"]
+    assert rows[0]["prediction"] == -0.75
+    assert np.isnan([row["prediction"] for row in rows[1:3]]).all()
+
+
+def test_a_model_without_a_task_adds_its_outputs(tmp_path: Path) -> None:
+    spec, node = example_models.spec, example_models.node
+    nodes = [
+        node("Identity", ["x"], ["same"]),
+        node("Unsqueeze", ["x", "axis"], ["deep"]),
+        node("ReduceSum", ["x", "axis"], ["sum"], keepdims=0),
+    ]
+    outputs = [spec("same", "float32", None, 2), spec("deep", "float32", None, 1, 2), spec("sum", "float32", None)]
+    stored = example_models.stored(
+        tmp_path, "raw", nodes, [spec("x", "float32", None, 2)], outputs, {"axis": np.array([1])},
+        kind="rows", task="raw",
+    )  # fmt: skip
+    source = write(tmp_path / "rows.parquet", {"x_0": [1.0, None, 3e38], "x_1": [2.0, 2.0, 3e38]})
+    rows = scored(stored, source, tmp_path / "out")
+    added = {"same": [1.0, 2.0], "deep": [[1.0, 2.0]], "sum": 3.0, "model_tag": "raw:1", "error": None}
+    assert rows[0] == {"x_0": 1.0, "x_1": 2.0} | added
+    assert [row["error"] for row in rows] == [
+        None, "x_0: the value is missing", "the values are too large for this model"
+    ]  # fmt: skip
+    assert [row["deep"] for row in rows[1:]] == [None, None]
+    text = scored(stored, source, tmp_path / "text", target_format="csv")
+    assert [row["deep"] for row in text] == ["[[1.0,2.0]]", None, None]
+
+
+def test_several_classes_may_be_right(tmp_path: Path) -> None:
+    spec, node = example_models.spec, example_models.node
+    stored = example_models.stored(
+        tmp_path, "tags", [node("Identity", ["x"], ["scores"])], [spec("x", "float32", None, 2)],
+        [spec("scores", "float32", None, 2)], kind="rows", task="classification", scores="scores",
+        activation="sigmoid", labels=["new", "old"], multilabel=True,
+    )  # fmt: skip
+    source = write(tmp_path / "rows.parquet", {"x_0": [1.0, -1.0, None, 2.0], "x_1": [1.0, -2.0, 1.0, -1.0]})
+    assert [row["label"] for row in scored(stored, source, tmp_path / "out")] == [["new", "old"], [], None, ["new"]]
+    rows = scored(stored, source, tmp_path / "text", target_format="csv")
+    assert [row["label"] for row in rows] == ['["new","old"]', "[]", None, '["new"]']
+
+
+def test_a_graph_of_one_row_at_a_time_and_one_that_refuses_rows(tmp_path: Path) -> None:
+    stored = example_models.single(tmp_path)
+    source = write(tmp_path / "rows.parquet", {"a": [1.0, 200.0, 2.0, None], "b": [2.0, 1.0, 1.0, 1.0], "c": [3.0] * 4})
+    assert [row["prediction"] for row in scored(stored, source, tmp_path / "out")][::2] == [-0.75, 0.75]
+
+    class Refusing(Counting):
+        def _call(self, tensors: Tensors) -> Tensors:
+            if tensors["X"].max() > 100:
+                raise InvalidInputError("not in the table")
+            return super()._call(tensors)
+
+    for number, make in enumerate((example_models.single, example_models.regressor)):
+        stored = make(tmp_path)
+        planned = plan(str(source), str(tmp_path / f"refused{number}"), stored)
+        run(planned, Threads(Refusing(open_engine(stored, ModelSettings())), threads=1))
+        rows = read(tmp_path / f"refused{number}")
+        assert [row["error"] for row in rows] == [
+            None, "the model cannot compute these values", None, "a: the value is missing"
+        ]  # fmt: skip
+        assert [row["prediction"] for row in rows] == [-0.75, None, 0.75, None]
+
+
+def test_the_model_is_named_or_the_only_one_of_rows(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "rows.parquet", table(10))
+    for arguments, message in (
+        (["--model", "oracle"], "there is no model 'oracle'; served: iris, inception_v3"),
+        (["--model", "inception_v3"], "is a model of image; score-files is for models of rows"),
+    ):
+        status, _, errors = command(source, tmp_path / "out", *arguments)
+        assert (status != 0, message in errors) == (True, True), errors
+    monkeypatch.setenv("SERVING__DEFAULT_MODEL", "")
+    get_settings.cache_clear()
+    assert command(source, tmp_path / "out")[1]["model_tag"].startswith("iris:"), "the only model of rows"
+    monkeypatch.setenv("SERVING__MODELS__IRIS__ENABLED", "false")
+    get_settings.cache_clear()
+    status, _, errors = command(source, tmp_path / "none")
+    assert (status, "name a model of rows with --model: there is none" in errors) == (1, True), errors
+    monkeypatch.setenv("SERVING__MODELS__IRIS", '{"plugin": "plugins.mine:Mine"}')
+    monkeypatch.delenv("SERVING__MODELS__IRIS__ENABLED")
+    get_settings.cache_clear()
+    status, _, errors = command(source, tmp_path / "none", "--model", "iris")
+    assert (status, "plugins.mine:Mine, which score-files does not call" in errors) == (1, True), errors
+    get_settings.cache_clear()
 
 
 def killed(out: Path, arguments: list[str]) -> bool:
@@ -252,7 +446,7 @@ def killed(out: Path, arguments: list[str]) -> bool:
     return process.returncode == -signal.SIGKILL
 
 
-def test_a_killed_run_is_gone_on_with(command: Command, engine: IrisEngine, tmp_path: Path) -> None:
+def test_a_killed_run_is_gone_on_with(command: Command, engine: Scored, tmp_path: Path) -> None:
     content = table(300_000)
     source = write(tmp_path / "rows.parquet", content, row_group_size=1000)
     for attempt in range(5):

@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from serving.batch.files import FilesError
 from serving.batch.files.run import plan
 from serving.batch.files.scoring import PartScorer
-from serving.engines import IrisEngine
+from serving.settings.models import ModelSettings
 from serving.store.models import open_model
-from tests.batch.files import COLUMNS, Command, table, write
+from tests import example_models
+from tests.batch.files import COLUMNS, Command, Scored, table, write
 from tests.server import ROOT, free_port
 
 pytestmark = pytest.mark.slow
@@ -120,7 +122,7 @@ def test_a_run_that_was_begun_here_is_finished_by_two_engines_of_a_cluster(
     source = write(tmp_path / "in" / "day=1" / "rows.parquet", content, row_group_size=1000)
     model = open_model("iris:latest")
     planned = plan(str(tmp_path / "in"), str(tmp_path / "ray"), model, part_rows=1000)
-    PartScorer(planned.job, IrisEngine(model))(planned.parts[2])
+    PartScorer(planned.job, model.metadata, Scored(model).engine)(planned.parts[2])
 
     status, summary, errors = command(source.parents[1], tmp_path / "ray", "--ray", cluster, "--actors", 2)
     assert status == 3, errors
@@ -135,7 +137,7 @@ def test_a_run_that_was_begun_here_is_finished_by_two_engines_of_a_cluster(
 @pytest.mark.usefixtures("model_store")
 def test_an_actor_says_which_file_is_damaged(tmp_path: Path) -> None:
     """It needs no model store, and its answer no way through Ray's errors."""
-    from serving.batch.files.on_ray import Actor
+    from serving.batch.files.on_ray import Actor, graph_files
 
     source = write(tmp_path / "rows.parquet", table(2000), row_group_size=1000)
     model = open_model("iris:latest")
@@ -143,7 +145,26 @@ def test_an_actor_says_which_file_is_damaged(tmp_path: Path) -> None:
     content = bytearray(source.read_bytes())
     content[20:2000] = b"\xff" * 1980
     source.write_bytes(content)
-    actor = Actor(planned.job, dataclasses.replace(model, path=tmp_path / "elsewhere"), model.onnx_path.read_bytes())
+    elsewhere = dataclasses.replace(model, path=tmp_path / "elsewhere")
+    actor = Actor(planned.job, elsewhere, graph_files(model), ModelSettings())
     answers = [actor({name: [value] for name, value in part.as_json().items()}) for part in planned.parts]
     assert "rows.parquet" in answers[0]["error"][0]
     assert (answers[1]["error"], answers[1]["rows"]) == ([""], [1000])
+
+
+def test_the_files_of_a_graph_travel_with_it_and_no_others(tmp_path: Path) -> None:
+    from serving.batch.files.on_ray import graph_files
+
+    model = example_models.regressor(tmp_path)
+    (model.path / "weights").mkdir()
+    (model.path / "weights" / "big.bin").write_bytes(b"123")
+    (tmp_path / "secret").write_bytes(b"456")
+
+    def files(*names: str) -> dict[str, bytes]:
+        record = model.metadata.model_copy(update={"files": dict.fromkeys(names, "0" * 64)})
+        return graph_files(dataclasses.replace(model, metadata=record))
+
+    assert files("weights/big.bin") == {"model.onnx": model.onnx_path.read_bytes(), "weights/big.bin": b"123"}
+    for name in ("../secret", str(tmp_path / "secret"), "weights/../../secret"):
+        with pytest.raises(FilesError, match="not in the stored model"):
+            files(name)

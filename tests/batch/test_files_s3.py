@@ -12,9 +12,10 @@ from moto.server import ThreadedMotoServer
 
 from serving.batch.files.run import Threads, plan, run
 from serving.batch.files.scoring import PartScorer
-from serving.engines import IrisEngine
+from serving.core.tensors import Tensors
 from serving.store.models import open_model
-from tests.batch.files import Command, table
+from tests.batch.files import Command, Scored, table
+from tests.jobs.test_work import Counting
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +56,16 @@ def test_from_bucket_to_bucket_and_on_after_a_failure(command: Command, bucket: 
             pq.write_table(content, file, row_group_size=1000)
     model = open_model("iris:latest")
     planned = plan(f"{bucket}/in", f"{bucket}/out", model, part_rows=1000)
-    scorer = PartScorer(planned.job, IrisEngine(model))
+    scorer = PartScorer(planned.job, model.metadata, Scored(model).engine)
     scorer(planned.parts[0])
     scorer(planned.parts[4])
 
-    class Broken:
-        def predict(self, _rows: object) -> None:
-            raise RuntimeError("the power is gone")
+    class Broken(Counting):
+        def _call(self, tensors: Tensors) -> Tensors:
+            raise RuntimeError(f"the power is gone, {len(tensors)} tensors lost")
 
     with pytest.raises(RuntimeError, match="power"):
-        run(plan(f"{bucket}/in", f"{bucket}/out", model), Threads(Broken(), threads=1))  # type: ignore[arg-type]
+        run(plan(f"{bucket}/in", f"{bucket}/out", model), Threads(Broken(Scored(model).engine), threads=1))
 
     status, summary, errors = command(f"{bucket}/in", f"{bucket}/out")
     assert (status, summary["rows"], summary["parts"], summary["parts_done_before"]) == (0, 6000, 6, 2), errors

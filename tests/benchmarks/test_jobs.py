@@ -65,8 +65,10 @@ def test_sqlite_may_take_longer_to_start():
 def test_a_submission_is_a_picture_of_the_size_that_is_stated():
     content = image_file()
     assert len(content) == PAYLOAD_BYTES
-    preprocessing = ImagePreprocessing(width=299, height=299)
-    assert load_image(content, preprocessing, formats={"JPEG"}, max_pixels=10**6).pixels == 640 * 480
+    assert (
+        load_image(content, ImagePreprocessing(width=299, height=299), formats={"JPEG"}, max_pixels=10**6).pixels
+        == 640 * 480
+    )
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="there is no redis-server on PATH")

@@ -17,14 +17,17 @@ from PIL import Image, ImageFile
 from serving.codecs.image_decoding import check_image, has_good_header, load_image, sample_image
 from serving.core.errors import InvalidImageError
 from serving.settings.models import SAFE_FORMATS, ImageSettings
+from serving.store.models import ImagePreprocessing
 from tests.pictures import encoded, huge_png, picture, pixels
 
 ALLOWED = frozenset(ImageSettings().allowed_formats)
 MOST_PIXELS = 1_000_000
+KERAS = ImagePreprocessing(width=299, height=299)
+"""What a graph with Keras' preprocessing inside takes."""
 
 
 def load(content: bytes, formats: frozenset[str] = ALLOWED, max_pixels: int = MOST_PIXELS) -> np.ndarray:
-    return load_image(content, formats=formats, max_pixels=max_pixels).array
+    return load_image(content, KERAS, formats=formats, max_pixels=max_pixels).array
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +142,7 @@ def test_lossless_formats_agree() -> None:
 
 
 def test_pixels_are_those_of_the_file() -> None:
-    assert load_image(encoded(picture(), "PNG"), formats=ALLOWED, max_pixels=MOST_PIXELS).pixels == 64 * 48
+    assert load_image(encoded(picture(), "PNG"), KERAS, formats=ALLOWED, max_pixels=MOST_PIXELS).pixels == 64 * 48
 
 
 def test_the_header_alone_tells_the_pixels_and_what_is_refused() -> None:

@@ -121,7 +121,7 @@ WRONG = {
     "nothing": [],
     "rows and metadata": ["--row", "1,2,3,4", "--metadata"],
     "rows and an image": ["--row", "1,2,3,4", "--image", __file__],
-    "no numbers": ["--row", "a,b"],
+    "no JSON": ["--rows", "[[1"],
     "native over gRPC": ["--row", "1,2,3,4", "--transport", "grpc", "--protocol", "native"],
     "no server's address": ["--row", "1,2,3,4", "--target", "ftp://host"],
 }
@@ -131,6 +131,16 @@ WRONG = {
 def test_command_that_is_wrong(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "iris", *WRONG[arguments]]) == exits.USAGE
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_command_with_values_that_no_column_takes(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "iris", "--row", "a,b", "--target", target, "--timeout", "60"]) == exits.USAGE
+    assert capsys.readouterr().err == "serving: --row a,b: sepal length (cm): 'a' is no float32\n"
+
+
+def test_command_without_a_model_asks_the_default_one(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "--row", "5.1,3.5,1.4,0.2", "--target", target, "--timeout", "60"]) == exits.DONE
+    assert capsys.readouterr().out == "setosa      0.9745\nversicolor  0.0242\nvirginica   0.0013\n"
 
 
 def test_command_whose_server_refuses_or_is_away(target: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ async def test_server_and_models_say_what_they_are(ask: Ask, running: Any) -> No
         ("label", "BYTES", [-1]),
     ]
     images = await ask("ModelMetadata", message("inference.ModelMetadataRequest")(name="inception_v3"))
-    assert [(each.name, each.datatype, list(each.shape)) for each in images.inputs] == [("image", "BYTES", [-1])], (
+    assert [(each.name, each.datatype, list(each.shape)) for each in images.inputs] == [("image", "BYTES", [-1, 1])], (
         "all that are listed are required"
     )
     index = await ask("RepositoryIndex", message("inference.RepositoryIndexRequest")(ready=True))

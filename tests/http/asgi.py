@@ -35,6 +35,18 @@ class Body:
         return message
 
 
+class Trickle:
+    """A `receive` that begins a body and never ends it."""
+
+    def __init__(self) -> None:
+        self._first = [{"type": "http.request", "body": b"{", "more_body": True}]
+
+    async def __call__(self) -> dict[str, Any]:
+        if not self._first:
+            await asyncio.Event().wait()
+        return self._first.pop()
+
+
 class Answer:
     """A `send` that keeps what was sent."""
 

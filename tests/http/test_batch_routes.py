@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from serving.http.middleware import RequestMiddleware, Routes
 from sqlalchemy import insert, update
 from sqlalchemy.exc import OperationalError
 
@@ -22,7 +23,6 @@ from serving.batch.migrate import migrate
 from serving.batch.tables import Item, Run, Status
 from serving.http.batch import make_batch
 from serving.http.batch_handler import MOST_BYTES, BatchHandler
-from serving.http.middleware import RequestMiddleware, Routes
 from serving.metrics import Metrics
 from tests.databases import (  # noqa: F401 - fixtures
     database_url,

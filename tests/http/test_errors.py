@@ -2,61 +2,145 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
-from serving.core import errors as tree
-from serving.core.errors import ErrorDetail, InvalidInputError, OverloadedError, ServingError
-from serving.http.errors import STATUS, ErrorResponse, error_response, from_http, from_validation
-from serving.http.request import RequestRecord, current_request
-from tests.http.asgi import Body, scope
+import serving
+from serving.core.errors import (
+    ErrorDetail,
+    InvalidInputError,
+    MethodNotAllowedError,
+    OverloadedError,
+    PayloadTooLargeError,
+    ServingError,
+)
+from serving.core.validation import from_validation
+from serving.http.errors import STATUS, error_answer, from_http, status_of
+from serving.http.operations import ErrorResponse
 
-KINDS = [each for each in vars(tree).values() if isinstance(each, type) and issubclass(each, ServingError)]
+
+def subclasses(kind: type[ServingError]) -> Iterator[type[ServingError]]:
+    """A class and all that are made from it, wherever they are defined."""
+    yield kind
+    for each in kind.__subclasses__():
+        yield from subclasses(each)
 
 
-def test_every_error_has_a_status() -> None:
-    assert set(STATUS) == set(KINDS)
+def import_everything() -> None:
+    for module in pkgutil.walk_packages(serving.__path__, "serving."):
+        # These are programs, or run while a database is migrated, or need an extra that takes seconds to import.
+        if not module.name.endswith(("__main__", "on_ray")) and ".migrations" not in module.name:
+            importlib.import_module(module.name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+import_everything()
+KINDS = sorted(set(subclasses(ServingError)), key=lambda kind: kind.__name__)
+EXPECTED = {
+    "ServingError": 500,
+    "InvalidInputError": 400,
+    "InvalidImageError": 400,
+    "MalformedRequestError": 400,
+    "NotFoundError": 404,
+    "MethodNotAllowedError": 405,
+    "ConflictError": 409,
+    "PayloadTooLargeError": 413,
+    "UnsupportedMediaTypeError": 415,
+    "OverloadedError": 429,
+    "UnavailableError": 503,
+    "DeadlineExceededError": 504,
+}
+
+
+def make(kind: type[ServingError], message: str = "what", **more: Any) -> ServingError:
+    """An error of a class that may have another constructor."""
+    error = kind.__new__(kind)
+    ServingError.__init__(error, message, **more)
+    error.__dict__.setdefault("allowed", "GET")
+    return error
+
+
+def answer(error: ServingError, **more: Any) -> tuple[int, dict[str, str], Any]:
+    found = error_answer(error, **more)
+    return found.status, {name.decode(): value.decode() for name, value in found.headers}, json.loads(found.body)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_status(kind: type[ServingError]) -> None:
+    """A subclass has that of the class that it is made from, unless it is known itself."""
+    known = next(each.__name__ for each in kind.__mro__ if each.__name__ in EXPECTED)
+    assert status_of(make(kind)) == EXPECTED[known]
+
+
+def test_the_tree_is_known() -> None:
+    assert {kind.__name__ for kind in KINDS} >= set(EXPECTED)
+    assert {kind.__name__: status for kind, status in STATUS.items()}.items() <= EXPECTED.items()
+
+
+def test_an_error_of_a_plugin_has_the_status_of_its_base() -> None:
+    class OwnError(InvalidInputError):
+        code = "own"
+
+    status, _, body = answer(OwnError("what"))
+    assert (status, body["error"]["code"]) == (400, "own")
+    assert status_of(type("Another", (ServingError,), {})("x")) == 500
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_one_shape(kind: type[ServingError]) -> None:
-    response = error_response(kind("what", details=[ErrorDetail("data[0]", "why")]))
-    assert response.status_code == STATUS[kind]
-    assert response.headers["content-type"] == "application/json"
-    content = json.loads(bytes(response.body))
+    status, headers, content = answer(make(kind, details=[ErrorDetail("data[0]", "why")]))
+    assert status == status_of(make(kind))
+    assert headers["content-type"] == "application/json"
     assert content == {
         "error": {"code": kind.code, "message": "what", "details": [{"field": "data[0]", "message": "why"}]}
     }
     ErrorResponse.model_validate(content, strict=True)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/iris/infer", "/v1/models", "/v1/models/iris:predict"])
+def test_the_protocols_have_a_shape_of_their_own(path: str) -> None:
+    assert answer(InvalidInputError("what"), path=path)[2] == {"error": "what"}
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/v1/model", "/v2x", "/v3", "/iris/v2/", "/"])
+def test_other_paths_are_none_of_the_protocols(path: str) -> None:
+    assert answer(InvalidInputError("what"), path=path)[2]["error"]["code"] == "invalid_input"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_only_5xx_carry_the_request_id(kind: type[ServingError]) -> None:
-    token = current_request.set(RequestRecord("mine", scope("/"), Body()))
-    try:
-        message = json.loads(bytes(error_response(kind("what")).body))["error"]["message"]
-    finally:
-        current_request.reset(token)
-    assert message == ("what (request id mine)" if STATUS[kind] >= 500 else "what")
+    status, _, content = answer(make(kind), request_id="mine")
+    assert content["error"]["message"] == ("what (request id mine)" if status >= 500 else "what")
+
+
+def test_methods_that_are_allowed_are_a_header() -> None:
+    assert answer(MethodNotAllowedError("GET, HEAD"))[1]["allow"] == "GET, HEAD"
+    assert "allow" not in answer(MethodNotAllowedError())[1]
+
+
+def test_a_body_that_is_too_large_ends_the_connection() -> None:
+    assert answer(PayloadTooLargeError("x"))[1]["connection"] == "close"
+    assert "connection" not in answer(InvalidInputError("x"))[1]
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(1, "1"), (1.2, "2"), (60, "60")])
 def test_retry_after_is_in_whole_seconds(seconds: float, header: str) -> None:
-    assert error_response(OverloadedError("x", retry_after=seconds)).headers["retry-after"] == header
+    assert answer(OverloadedError("x", retry_after=seconds))[1]["retry-after"] == header
 
 
 def test_without_a_time_there_is_no_retry_after() -> None:
-    assert "retry-after" not in error_response(InvalidInputError("x")).headers
+    assert "retry-after" not in answer(InvalidInputError("x"))[1]
 
 
 def test_ten_details_at_most() -> None:
-    response = error_response(InvalidInputError("x", details=[ErrorDetail(str(n), "m") for n in range(30)]))
-    fields = [detail["field"] for detail in json.loads(bytes(response.body))["error"]["details"]]
-    assert fields == [str(n) for n in range(10)]
+    _, _, content = answer(InvalidInputError("x", details=[ErrorDetail(str(n), "m") for n in range(30)]))
+    assert [detail["field"] for detail in content["error"]["details"]] == [str(n) for n in range(10)]
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.applications import Starlette
 
-from serving.core.errors import PayloadTooLargeError
-from serving.http.limits import BodyLimitMiddleware
+from serving.http.application import Application, HttpState
+from serving.http.exchange import Answer, Exchange
+from serving.http.routes import Route, Routes
+from serving.metrics import Metrics
 from serving.settings import get_settings
-from tests.http.asgi import Answer, Body, ask
+from tests.http.asgi import Answer as Sent
+from tests.http.asgi import Body, ask
 from tests.http.bodies import VALID_BODY
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +33,16 @@ POST_ROUTES = [
 ]
 
 
-async def read_all(_scope: Any, receive: Any, send: Any) -> None:
+async def read_all(exchange: Exchange) -> Answer:
+    return Answer(str(len(await exchange.body())).encode())
+
+
+async def stream(exchange: Exchange) -> Answer:
+    """As `read_all`, with Starlette's request."""
+    return Answer(str(len(await exchange.request().body())).encode())
+
+
+async def bentoml(_scope: Any, receive: Any, send: Any) -> None:
     size, message = 0, {"more_body": True}
     while message.get("more_body"):
         message = await receive()
@@ -38,48 +51,44 @@ async def read_all(_scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
-@pytest.fixture
-def limited() -> BodyLimitMiddleware:
-    return BodyLimitMiddleware(read_all, max_bytes=100)
+@pytest.fixture(params=[read_all, stream, None], ids=["read", "stream", "passed on"])
+def limited(request: pytest.FixtureRequest) -> Application:
+    """Allows bodies of a hundred bytes, however they are read."""
+    metrics = Metrics(
+        service_name="s", service_version="1", runner_name="r", duration_buckets=[1.0], registry=CollectorRegistry()
+    )
+    state = HttpState(Routes([Route("POST", "/", request.param, {})]), metrics)
+    return Application(bentoml, state=lambda: state, max_bytes=100, time_limit=60, log_predictions=False)
+
+
+def check_refused(answer: Sent) -> None:
+    assert answer.status == 413
+    assert json.loads(answer.body)["error"]["message"] == "the body is larger than 100 bytes"
+    assert answer.headers["connection"] == "close"
 
 
 @pytest.mark.parametrize("sizes", [[100], [50, 50], [1] * 100, [0], [100, 0]])
-async def test_exactly_the_limit_passes(limited: BodyLimitMiddleware, sizes: list[int]) -> None:
+async def test_exactly_the_limit_passes(limited: Application, sizes: list[int]) -> None:
     for headers in ([], [("content-length", str(sum(sizes)))]):
         answer = await ask(limited, "/", Body(*(bytes(size) for size in sizes)), headers=headers)
         assert (answer.status, answer.body) == (200, str(sum(sizes)).encode())
 
 
-async def test_a_declared_length_above_the_limit_is_refused_unread(limited: BodyLimitMiddleware) -> None:
+@pytest.mark.parametrize("path", ["/", "/nowhere"])
+async def test_a_declared_length_above_the_limit_is_refused_unread(limited: Application, path: str) -> None:
     body = Body(bytes(101))
-    answer = await ask(limited, "/", body, headers=[("content-length", "101")])
-    assert answer.status == 413
-    assert json.loads(answer.body)["error"]["message"] == "the body is larger than 100 bytes"
-    assert answer.headers["connection"] == "close"
+    check_refused(await ask(limited, path, body, headers=[("content-length", "101")]))
     assert body.taken == 0
 
 
-async def test_without_a_length_reading_stops_at_the_limit(limited: BodyLimitMiddleware) -> None:
+async def test_without_a_length_reading_stops_at_the_limit(limited: Application) -> None:
     body = Body(*[bytes(30)] * 1000)
-    with pytest.raises(PayloadTooLargeError, match="larger than 100 bytes"):
-        await ask(limited, "/", body, headers=[])
+    check_refused(await ask(limited, "/", body, headers=[]))
     assert body.taken == 120
 
 
-async def test_a_length_that_lies_does_not_help(limited: BodyLimitMiddleware) -> None:
-    with pytest.raises(PayloadTooLargeError):
-        await ask(limited, "/", Body(bytes(101)), headers=[("content-length", "5")])
-
-
-async def test_what_is_not_http_passes(limited: BodyLimitMiddleware) -> None:
-    seen = []
-
-    async def app(scope: Any, _receive: Any, _send: Any) -> None:
-        seen.append(scope["type"])
-
-    limited.app = app
-    await limited({"type": "lifespan"}, Body(), Answer())
-    assert seen == ["lifespan"]
+async def test_a_length_that_lies_does_not_help(limited: Application) -> None:
+    check_refused(await ask(limited, "/", Body(bytes(101)), headers=[("content-length", "5")]))
 
 
 @pytest.mark.parametrize("path", POST_ROUTES)

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from serving.bento.api import Api
 from serving.settings import get_settings
 from tests.app import Hold, Metric, application
-from tests.http.asgi import Answer, Body, scope
+from tests.http.asgi import Answer, Body, Trickle, scope
 from tests.http.bodies import VALID_BODY
 from tests.http.test_bad_input import INCEPTION_V3, IRIS, check_shape
 from tests.http.test_overload import ASKING, IMAGE, ROWS
@@ -104,17 +104,9 @@ async def test_what_waits_longer_than_its_client_does_leaves_the_queue(
 
 @pytest.mark.parametrize("path", IRIS)
 async def test_a_body_that_arrives_too_slowly_is_given_up(app: Starlette, path: str) -> None:
-    first: list[dict[str, Any]] = [{"type": "http.request", "body": b"{", "more_body": True}]
-
-    async def trickle() -> dict[str, Any]:
-        if first:
-            return first.pop()
-        await asyncio.Event().wait()
-        raise AssertionError
-
     answer = Answer()
     headers = [("content-type", "application/json"), (HEADER, "50")]
-    await asyncio.wait_for(app(scope(path, headers=headers), trickle, answer), 60)
+    await asyncio.wait_for(app(scope(path, headers=headers), Trickle(), answer), 60)
     assert answer.status == 504
 
 

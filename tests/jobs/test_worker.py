@@ -216,6 +216,26 @@ async def test_models_do_not_wait_for_each_other(store: JobStore, start: Start) 
     assert statuses(await finished(store, other)) == [Status.SUCCEEDED]
 
 
+async def test_each_model_decodes_in_as_many_threads_as_its_work_says(store: JobStore, start: Start) -> None:
+    """One decodes three at a time, which wait for each other; the other one goes on with its own thread."""
+    wide, narrow = HeldWork(max_batch_rows=3), HeldWork()
+    wide.decode_threads, narrow.decode_threads = 3, 1
+    together = threading.Barrier(4)
+    prepare = wide.prepare
+
+    def meet(claimed: Claimed) -> Prepared:
+        together.wait(LONG_SECONDS)
+        return prepare(claimed)
+
+    wide.prepare = meet  # type: ignore[method-assign]
+    jobs = await submit(store, *"abc")
+    other = await submit(store, "d", model=f"{MODEL}1")
+    await start(wide, narrow)
+    assert statuses(await finished(store, other)) == [Status.SUCCEEDED]
+    await asyncio.to_thread(together.wait, LONG_SECONDS)
+    assert statuses(await finished(store, jobs)) == [Status.SUCCEEDED] * 3
+
+
 # --- failures ---
 
 

@@ -310,6 +310,7 @@ async def test_metadata_lists_all_inputs_and_outputs(http: httpx.AsyncClient) ->
         {"name": "seats", "datatype": "INT64", "shape": [-1, 1]},
     ]
     assert [output["name"] for output in found["outputs"]] == ["probabilities", "place", "places", "label"]
+    assert (await http.get("/v2/models/free")).json()["inputs"][0]["shape"] == [-1, 1], "one string for each row"
     step = (await http.get("/v2/models/step/config")).json()
     assert step["max_batch_size"] == 0
     assert [(each["data_type"], each["dims"]) for each in step["input"]] == [

@@ -103,7 +103,7 @@ async def test_model_metadata(client: httpx.AsyncClient, running: Any) -> None:
     assert await ask(client, "/v2/models/iris") == expected
     assert await ask(client, f"/v2/models/iris/versions/{version}") == expected
     images = await ask(client, "/v2/models/inception_v3")
-    assert images["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1]}], (
+    assert images["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}], (
         "all that are listed are required"
     )
 
@@ -264,6 +264,7 @@ async def test_repository_index(client: httpx.AsyncClient, running: Any) -> None
 async def test_model_config_is_as_triton_has_it(client: httpx.AsyncClient, running: Any) -> None:
     version = running.models.find("iris").version
     config = await ask(client, "/v2/models/iris/config")
+    assert list(config.pop("parameters")) == ["interface"]
     assert config == {
         "name": "iris",
         "platform": "onnxruntime_onnx",
@@ -278,8 +279,11 @@ async def test_model_config_is_as_triton_has_it(client: httpx.AsyncClient, runni
         "model_transaction_policy": {"decoupled": False},
     }
     for latest in (version, 0, -1):
-        assert await ask(client, f"/v2/models/iris/versions/{latest}/config") == config
-    assert (await ask(client, "/v2/models/inception_v3/config"))["max_batch_size"] == 32
+        found = await ask(client, f"/v2/models/iris/versions/{latest}/config")
+        assert {name: found[name] for name in config} == config
+    images = await ask(client, "/v2/models/inception_v3/config")
+    assert images["max_batch_size"] == 32
+    assert images["input"] == [{"name": "image", "data_type": "TYPE_STRING", "dims": [1]}]
     error_of(await client.get("/v2/models/rose/config"), 404)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.keras_fixture import keras
 from tests.store_fixtures import bentoml_home, run_python, stored
 from train.images import seeded_images
 from train.progress import Reporter
 
-__all__ = ["bentoml_home", "run_python", "stored"]
+__all__ = ["bentoml_home", "keras", "run_python", "stored"]
 # TensorFlow's variables do not know numpy 2's `copy` argument yet, and Keras saves through it.
 KERAS_WARNINGS = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
 
@@ -20,17 +21,6 @@ KERAS_WARNINGS = "ignore:__array__ implementation doesn't accept a copy keyword:
 @pytest.fixture
 def reporter() -> Reporter:
     return Reporter(quiet=True)
-
-
-@pytest.fixture(scope="session")
-def keras() -> Any:
-    """Keras on TensorFlow, imported once for all tests."""
-    from train import tensorflow_setup
-
-    tensorflow_setup.load()
-    import keras
-
-    return keras
 
 
 @pytest.fixture

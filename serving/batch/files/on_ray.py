@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -26,7 +26,8 @@ from serving.batch.files.run import Plan
 from serving.batch.files.scoring import Job, PartScorer, Tell
 from serving.batch.files.source import Part
 from serving.batch.files.target import Done
-from serving.engines import IrisEngine
+from serving.placement import open_engine
+from serving.settings.models import ModelSettings
 from serving.store.models import ONNX_FILE, StoredModel
 
 
@@ -34,12 +35,13 @@ class RayActors:
     """Parts in the actors of a Ray cluster.
 
     Args:
+        settings: which engine is to run the model, and how.
         address: of the cluster, as `ray.init` takes it; `auto` is the one that runs on this machine.
         actors: how many engines; one for each free CPU of the cluster unless given, and no more than parts.
     """
 
-    def __init__(self, model: StoredModel, *, address: str, actors: int | None) -> None:
-        self._model = model
+    def __init__(self, settings: ModelSettings, *, address: str, actors: int | None) -> None:
+        self._settings = settings
         self._address = address
         self._actors = actors
 
@@ -66,7 +68,7 @@ class RayActors:
         parts = ray.data.from_items([asdict(part) for part in plan.parts], override_num_blocks=len(plan.parts))
         scored = parts.map_batches(
             Actor,
-            fn_constructor_args=(plan.job, self._model, self._model.onnx_path.read_bytes()),
+            fn_constructor_args=(plan.job, plan.model, graph_files(plan.model), self._settings),
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(size=actors),
@@ -85,20 +87,37 @@ class RayActors:
 class Actor:
     """One engine."""
 
-    def __init__(self, job: Job, model: StoredModel, graph: bytes) -> None:
+    def __init__(self, job: Job, model: StoredModel, files: dict[str, bytes], settings: ModelSettings) -> None:
         with TemporaryDirectory() as directory:
-            (Path(directory) / ONNX_FILE).write_bytes(graph)
+            for name, content in files.items():
+                file = Path(directory, name)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
             here = StoredModel(model.tag, Path(directory), model.created_at, model.metadata)
-            self._score = PartScorer(job, IrisEngine(here, threads=1))
+            self._score = PartScorer(job, model.metadata, open_engine(here, settings))
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One part; Ray Data has its fields in columns. What is wrong with the files is no matter of Ray's."""
+        """Score one part, whose fields Ray Data gives in columns. An error of the files is returned, not raised."""
         part = Part(**{name: _plain(values[0]) for name, values in batch.items()})
         try:
             found = asdict(self._score(part)) | {"error": ""}
         except (FilesError, OSError, pa.ArrowException) as error:
             found = asdict(Done(part.number, "", 0, 0, 0.0)) | {"error": str(error) or type(error).__name__}
         return {name: [value] for name, value in found.items()}
+
+
+def graph_files(model: StoredModel) -> dict[str, bytes]:
+    """The graph and the files that belong to it, by their paths in the stored model.
+
+    Raises:
+        FilesError: a path leads out of the stored model.
+    """
+    names = dict.fromkeys((ONNX_FILE, *model.metadata.files))
+    for name in names:
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts:
+            raise FilesError(f"model {model.tag}: the file {name!a} is not in the stored model")
+    return {name: (model.path / name).read_bytes() for name in names}
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A whole run: what has to be done is planned, pinned, done in parallel and counted."""
+"""A whole run: parts are planned, pinned, scored in parallel and counted."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Protocol
 
 from serving.batch.files import FilesError
 from serving.batch.files.columns import find_columns
-from serving.batch.files.scoring import Job, PartScorer, RowsEngine, Tell
-from serving.batch.files.source import Format, Part, columns_of, cut, find_source, open_filesystem
-from serving.batch.files.target import Done, Manifest, check_names, choose_format
+from serving.batch.files.results import Results
+from serving.batch.files.scoring import Job, PartScorer, Tell
+from serving.batch.files.source import Format, Part, columns_of, csv_row_bytes, cut, find_source, open_filesystem
+from serving.batch.files.target import Done, Manifest, choose_format
+from serving.codecs.columns import columns_of as model_columns
+from serving.core.engine import Engine
 from serving.store.models import StoredModel
 
 PART_ROWS = 1_000_000
@@ -25,6 +28,7 @@ class Plan:
     """A run before it begins."""
 
     job: Job
+    model: StoredModel
     parts: list[Part]
     """Those that are left to do."""
     done: list[Done]
@@ -39,7 +43,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a run. Rows are those of the whole output; rates and seconds are of this run."""
+    """The result of a run. Rows are those of the whole output; rates and seconds are of this run."""
 
     rows: int
     failed: int
@@ -61,26 +65,30 @@ def plan(
     part_rows: int = PART_ROWS,
     batch_rows: int = BATCH_ROWS,
 ) -> Plan:
-    """Look at the input and the output; the output is begun, or gone on with where it is of the same.
+    """Look at the input and the output. The output is begun, or continued where it is of the same input and model.
 
     Args:
-        columns: those that hold the features, in their order; found by name when there are none.
+        model: of rows.
+        columns: those that hold the columns of the model, in its order; without them they are found by name.
 
     Raises:
         FilesError: the run cannot be done as it is asked for.
     """
+    if model.metadata.kind != "rows" or not model.metadata.signature.has_rows:
+        what = model.metadata.kind if model.metadata.kind != "rows" else "rows that cannot be put together"
+        raise FilesError(f"model {model.tag} is a model of {what}; score-files is for models of rows")
+    wanted = [column.name for column in model_columns(model.metadata)]
+    results = Results(model.metadata, model.tag)
     _refuse_nested(source_url, target_url)
     source = find_source(source_url)
     format_ = choose_format(target_url, target_format, source.format)
     chosen: list[str] = []
     for file in source.files:
         available = columns_of(source, file["path"])
-        check_names(available, file["path"])
-        found = find_columns(available, model.metadata.feature_names, columns, file["path"])
+        results.check(available, file["path"])
+        found = find_columns(available, wanted, columns, file["path"])
         if chosen and found != chosen:
-            raise FilesError(
-                f"{file['path']}: the features are in {', '.join(found)}, in others in {', '.join(chosen)}"
-            )
+            raise FilesError(f"{file['path']}: the values are in {', '.join(found)}, in others in {', '.join(chosen)}")
         chosen = found
     manifest = Manifest(target_url)
     pinned = manifest.pin(
@@ -90,9 +98,12 @@ def plan(
             "columns": chosen,
             "format": format_,
             "part_rows": part_rows,
+            "csv_row_bytes": csv_row_bytes(len(wanted)),
         }
     )
-    parts = cut(source, part_rows=pinned["part_rows"])
+    # Outputs that were begun before this was noted have rows of four values.
+    row_bytes = pinned.get("csv_row_bytes", csv_row_bytes(4))
+    parts = cut(source, part_rows=pinned["part_rows"], csv_row_bytes=row_bytes)
     done = manifest.done()
     job = Job(
         source=source_url,
@@ -100,11 +111,11 @@ def plan(
         source_format=source.format,
         target_format=format_,
         columns=chosen,
-        labels=model.metadata.labels,
         tag=model.tag,
         batch_rows=batch_rows,
+        csv_row_bytes=row_bytes,
     )
-    return Plan(job, [part for part in parts if part.number not in done], list(done.values()))
+    return Plan(job, model, [part for part in parts if part.number not in done], list(done.values()))
 
 
 def _refuse_nested(source_url: str, target_url: str) -> None:
@@ -118,11 +129,11 @@ class Runner(Protocol):
     """Does parts somewhere."""
 
     def __call__(self, plan: Plan, *, tell: Tell) -> Iterable[Done]:
-        """What has been done, as it is done; `tell` hears of rows meanwhile."""
+        """The parts that are done, as they end; `tell` is called with numbers of rows meanwhile."""
 
 
 def run(plan: Plan, runner: Runner, *, tell: Tell = lambda _good, _bad: None) -> Summary:
-    """Do what is left of `plan`.
+    """Score the parts of `plan` that are left.
 
     Raises:
         FilesError: a part cannot be read or written. Those that are done stay done.
@@ -145,22 +156,22 @@ def run(plan: Plan, runner: Runner, *, tell: Tell = lambda _good, _bad: None) ->
 
 
 class Threads:
-    """Parts in threads of this process, which share one engine. Arrow and ONNX Runtime leave the lock to others."""
+    """Parts in threads of this process, which share one engine. Arrow and ONNX Runtime release the interpreter lock."""
 
-    def __init__(self, engine: RowsEngine, *, threads: int) -> None:
+    def __init__(self, engine: Engine, *, threads: int) -> None:
         self._engine = engine
         self._threads = threads
 
     def __call__(self, plan: Plan, *, tell: Tell) -> Iterator[Done]:
         stop = threading.Event()
-        scorer = PartScorer(plan.job, self._engine)
+        scorer = PartScorer(plan.job, plan.model.metadata, self._engine)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="score-files") as pool:
             waiting = [pool.submit(scorer, part, tell=tell, stopped=stop.is_set) for part in plan.parts]
             try:
                 for ended in as_completed(waiting):
                     yield ended.result()
             finally:
-                # after an error, or Ctrl-C, what has not ended is given up
+                # after an error, or Ctrl-C, parts that have not ended are given up
                 stop.set()
                 for future in waiting:
                     future.cancel()

@@ -21,8 +21,8 @@ from serving.batch.files import FilesError
 Format = Literal["parquet", "csv"]
 SUFFIXES: dict[str, Format] = {".parquet": "parquet", ".pq": "parquet", ".csv": "csv"}
 _HEADER_BYTES = 1 << 20
-_CSV_ROW_BYTES = 32
-"""Of a row of four measurements, to choose how much text makes a batch."""
+_VALUE_BYTES = 8
+_LEAST_ROW_BYTES = 32
 _IDENTITY = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated", "modified")
 
 
@@ -116,13 +116,19 @@ def columns_of(source: Source, file: str) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
-def cut(source: Source, *, part_rows: int) -> list[Part]:
-    """Parts of about `part_rows` rows; a row group is never cut, and a line of CSV neither."""
+def csv_row_bytes(columns: int) -> int:
+    """About how long a line of CSV with so many values is: that decides how much text makes a batch or a part."""
+    return max(_LEAST_ROW_BYTES, _VALUE_BYTES * columns)
+
+
+def cut(source: Source, *, part_rows: int, csv_row_bytes: int) -> list[Part]:
+    """Parts of about `part_rows` rows. Neither a row group nor a line of CSV is cut."""
     filesystem, path = open_filesystem(source.url)
+    size = 1 if source.format == "parquet" else csv_row_bytes
     pieces = _row_groups if source.format == "parquet" else _byte_ranges
 
     def of_file(name: str) -> list[tuple[int, int, int | None]]:
-        return list(pieces(filesystem, name, part_rows))
+        return list(pieces(filesystem, name, part_rows * size))
 
     names = [file["path"] for file in source.files]
     with ThreadPoolExecutor(8) as threads:  # each asks a store that may be far away
@@ -150,12 +156,12 @@ def _row_groups(filesystem: Any, name: str, part_rows: int) -> Iterator[tuple[in
     yield first, metadata.num_row_groups, rows
 
 
-def _byte_ranges(filesystem: Any, name: str, part_rows: int) -> Iterator[tuple[int, int, int | None]]:
+def _byte_ranges(filesystem: Any, name: str, part_bytes: int) -> Iterator[tuple[int, int, int | None]]:
     _, first = _header(filesystem, name)
     size = filesystem.size(name)
     with filesystem.open(name, "rb") as file:
-        while size - first > part_rows * _CSV_ROW_BYTES:
-            file.seek(first + part_rows * _CSV_ROW_BYTES)
+        while size - first > part_bytes:
+            file.seek(first + part_bytes)
             file.readline()  # up to the end of the line that the place is in
             yield first, file.tell(), None
             first = file.tell()
@@ -192,7 +198,7 @@ def _parquet(filesystem: Any, name: str) -> Iterator[Any]:
 
 
 def read(
-    source_url: str, format_: Format, part: Part, *, batch_rows: int
+    source_url: str, format_: Format, part: Part, *, batch_rows: int, csv_row_bytes: int
 ) -> Iterator[tuple[pa.RecordBatch, list[str] | None]]:
     """The rows of a part in batches of about `batch_rows`, one at least, which may be empty.
 
@@ -205,7 +211,7 @@ def read(
     filesystem, _ = open_filesystem(source_url)
     try:
         if format_ == "csv":
-            yield from _read_csv(filesystem, part, batch_rows)
+            yield from _read_csv(filesystem, part, batch_rows * csv_row_bytes)
         else:
             with _parquet(filesystem, part.file) as parquet:
                 if part.rows == 0:
@@ -217,7 +223,7 @@ def read(
         raise FilesError(f"{part.file}: {error}") from error
 
 
-def _read_csv(filesystem: Any, part: Part, batch_rows: int) -> Iterator[tuple[pa.RecordBatch, list[str] | None]]:
+def _read_csv(filesystem: Any, part: Part, batch_bytes: int) -> Iterator[tuple[pa.RecordBatch, list[str] | None]]:
     names, _ = _header(filesystem, part.file)
     if part.first >= part.last:
         yield _empty(pa.schema([(name, pa.string()) for name in names])), None
@@ -231,7 +237,7 @@ def _read_csv(filesystem: Any, part: Part, batch_rows: int) -> Iterator[tuple[pa
     with filesystem.open(part.file, "rb") as file:
         reader = pacsv.open_csv(
             pa.PythonFile(_Span(file, part.first, part.last), mode="r"),
-            pacsv.ReadOptions(use_threads=False, column_names=names, block_size=batch_rows * _CSV_ROW_BYTES),
+            pacsv.ReadOptions(use_threads=False, column_names=names, block_size=batch_bytes),
             pacsv.ParseOptions(invalid_row_handler=keep),
             # CSV has no types: what is not scored is kept as it is written, `007` as `007`.
             pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False),

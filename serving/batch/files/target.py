@@ -19,18 +19,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from serving.batch.files import FilesError
 from serving.batch.files.source import SUFFIXES, Format, Part, open_filesystem
 
-ADDED = ("probabilities", "label", "model_tag", "error")
-"""The columns that a row gets."""
+_encode = msgspec.json.encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,48 +136,23 @@ def choose_format(output: str, given: Format | None, source: Format) -> Format:
     return given or SUFFIXES.get(posixpath.splitext(output.rstrip("/"))[1].lower(), source)
 
 
-def check_names(columns: Sequence[str], where: str) -> None:
-    """Raises FilesError when a column of the input has the name of one that is added."""
-    taken = [name for name in ADDED if name in columns]
-    if taken:
-        raise FilesError(f"{where}: there is a column {', '.join(taken)} already, which is what score-files adds")
-
-
-def with_results(
-    batch: pa.RecordBatch,
-    probabilities: NDArray[np.float32],
-    labels: Sequence[str],
-    tag: str,
-    errors: pa.Array,
-) -> pa.RecordBatch:
-    """`batch` of N rows with ADDED; `probabilities` `[M, classes]` are those of the rows whose error is null."""
-    good = errors.is_null().to_numpy(zero_copy_only=False)
-    classes = len(labels)
-    offsets = np.zeros(batch.num_rows + 1, np.int32)
-    np.cumsum(good * classes, out=offsets[1:])
-    place = np.zeros(batch.num_rows, np.int32)
-    place[good] = probabilities.argmax(axis=1)
-    bad = pa.array(~good)
-    same = np.zeros(batch.num_rows, np.int32)
-    columns = [
-        pa.ListArray.from_arrays(pa.array(offsets), pa.array(probabilities.ravel()), mask=bad),
-        pa.DictionaryArray.from_arrays(pa.array(place, mask=~good), pa.array(labels, pa.string())),
-        pa.DictionaryArray.from_arrays(pa.array(same), pa.array([tag], pa.string())),
-        errors,
-    ]
-    return pa.RecordBatch.from_arrays([*batch.columns, *columns], names=[*batch.schema.names, *ADDED])
-
-
 class Writer(Protocol):
     def write_batch(self, batch: pa.RecordBatch) -> None: ...
     def close(self) -> None: ...
 
 
 @contextmanager
-def writing(file: Any, format_: Format, schema: pa.Schema) -> Iterator[Writer]:
-    """Raises FilesError for columns that the format cannot have."""
+def writing(file: Any, format_: Format, schema: pa.Schema, *, added: Sequence[str]) -> Iterator[Writer]:
+    """A writer of batches of `schema`. Lists in the columns that are `added` become JSON in CSV, which has no lists.
+
+    Raises:
+        FilesError: the format cannot have a column of the input.
+    """
     sink = pa.PythonFile(file, mode="w")
-    writer = pq.ParquetWriter(sink, schema, compression="snappy") if format_ == "parquet" else _CsvWriter(sink, schema)
+    if format_ == "parquet":
+        writer: Writer = pq.ParquetWriter(sink, schema, compression="snappy")
+    else:
+        writer = _CsvWriter(sink, schema, added)
     try:
         yield writer
     finally:
@@ -186,15 +160,15 @@ def writing(file: Any, format_: Format, schema: pa.Schema) -> Iterator[Writer]:
 
 
 class _CsvWriter:
-    """Probabilities become JSON, `[0.97,0.02,0.01]`, as CSV has no lists."""
+    """Lists become JSON, as `[0.97,0.02,0.01]`."""
 
-    def __init__(self, sink: Any, schema: pa.Schema) -> None:
-        self._schema = pa.schema([_plain(field) for field in schema])
+    def __init__(self, sink: Any, schema: pa.Schema, added: Sequence[str]) -> None:
+        self._schema = pa.schema([_plain(field, added) for field in schema])
         self._writer = pacsv.CSVWriter(sink, self._schema)
 
     def write_batch(self, batch: pa.RecordBatch) -> None:
         columns = [
-            _json(column) if field.name == ADDED[0] else column.cast(field.type)
+            _json(column) if pa.types.is_list(column.type) else column.cast(field.type)
             for column, field in zip(batch.columns, self._schema, strict=True)
         ]
         self._writer.write_batch(pa.record_batch(columns, schema=self._schema))
@@ -203,20 +177,26 @@ class _CsvWriter:
         self._writer.close()
 
 
-def _plain(field: pa.Field) -> pa.Field:
+def _plain(field: pa.Field, added: Sequence[str]) -> pa.Field:
     kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    if field.name == ADDED[0]:
+    if pa.types.is_nested(kind):
+        if field.name not in added:
+            raise FilesError(f"column {field.name} is {kind}, which CSV cannot have; use --format parquet")
         kind = pa.string()
-    elif pa.types.is_nested(kind):
-        raise FilesError(f"column {field.name} is {kind}, which CSV cannot have; use --format parquet")
     return pa.field(field.name, kind)
 
 
 def _json(lists: pa.Array) -> pa.Array:
-    """Lists of numbers, all of one length, as text."""
+    """Lists as text."""
     valid = lists.filter(lists.is_valid())
     if not len(valid):
         return pa.nulls(len(lists), pa.string())
+    lengths = pc.list_value_length(valid)
+    length = lengths[0].as_py()
+    if not length or not pa.types.is_floating(lists.type.value_type) or not pc.all(pc.equal(lengths, length)).as_py():
+        return pa.array(
+            [None if value is None else _encode(value).decode() for value in lists.to_pylist()], pa.string()
+        )
     values = valid.flatten().to_numpy().reshape(len(valid), -1)
     columns = [pa.array(np.ascontiguousarray(column)).cast(pa.string()) for column in values.T]
     joined = pc.binary_join_element_wise("[", pc.binary_join_element_wise(*columns, ","), "]", "")

@@ -189,29 +189,36 @@ class Meaning:
         def described(spec: TensorSpec) -> TensorMetadata:
             return TensorMetadata(spec.name, _datatype(spec), _lengths(spec.shape))
 
+        def taken(spec: TensorSpec) -> TensorMetadata:
+            return TensorMetadata(spec.name, _datatype(spec), _lengths(self._taken(spec)))
+
         return ModelMetadata(
             self.model.name,
             [str(self.model.version)],
             PLATFORM,
-            [described(spec) for spec in self.inputs],
+            [taken(spec) for spec in self.inputs],
             [described(spec) for spec in self.outputs],
         )
+
+    def _taken(self, spec: TensorSpec) -> Sequence[int | None]:
+        """The shape of an input for clients: one value for each row is a column, which Triton's tools insist on."""
+        return [None, 1] if self._has_rows and len(spec.shape) == 1 else spec.shape
 
     def config(self) -> ModelConfig:
         """As Triton has it."""
 
-        def described(spec: TensorSpec) -> ConfigTensor:
-            shape = spec.inner_shape if self._has_rows else spec.shape
+        def described(spec: TensorSpec, shape: Sequence[int | None]) -> ConfigTensor:
             datatype = _datatype(spec)
-            return ConfigTensor(spec.name, f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}", _lengths(shape))
+            dims = _lengths(shape[1:] if self._has_rows else shape)
+            return ConfigTensor(spec.name, f"TYPE_{'STRING' if datatype == 'BYTES' else datatype}", dims)
 
         return ModelConfig(
             self.model.name,
             TRITON_PLATFORM,
             TRITON_BACKEND,
             self.model.limits.max_rows if self._has_rows else 0,
-            [described(spec) for spec in self.inputs],
-            [described(spec) for spec in self.outputs],
+            [described(spec, self._taken(spec)) for spec in self.inputs],
+            [described(spec, spec.shape) for spec in self.outputs],
             parameters={INTERFACE: ConfigParameter(msgspec.json.encode(interface(self.model)).decode())},
         )
 

@@ -146,9 +146,9 @@ class Meaning:
         for index, example in enumerate(examples):
             where = f"examples[{index}]"
             if spec.name in example or not columns:
-                found = _feature(example, spec, spec.name, width, where)
+                found = self._feature(example, spec, spec.name, width, where)
             else:
-                found = [value for name in columns for value in _feature(example, spec, name, 1, where)]
+                found = [value for name in columns for value in self._feature(example, spec, name, 1, where)]
             if index and len(found) * index != len(values):
                 raise InvalidInputError(f"{where}: the feature {spec.name} is not as long as those before it")
             values.extend(found)
@@ -161,27 +161,28 @@ class Meaning:
             shape[shape.index(-1)] = len(values) // max(1, -math.prod(shape))
         return (from_texts if DTYPES[spec.dtype].is_text else from_numbers)(spec, values, shape)
 
+    def _feature(self, example: Example, spec: TensorSpec, name: str, count: int | None, where: str) -> list[Any]:
+        """The values of a feature, of the type of `spec`; null is a missing value where the model takes them."""
+        found = example.get(name)
+        if found is None:
+            raise InvalidInputError(f"{where}: the feature {name} is missing")
+        kind = DTYPES[spec.dtype].numpy.kind
+        wanted = {"O": "bytes_list", "f": "float_list"}.get(kind, "int64_list")
+        if found.kind and found.kind != wanted:
+            raise InvalidInputError(f"{where}: the feature {name} is not a {wanted}")
+        values = found.values
+        if count is not None and len(values) != count:
+            raise InvalidInputError(f"{where}: the feature {name} has {len(values)} values, not {count}")
+        fits: tuple[type, ...] = {"O": (str, bytes), "f": (float, int), "b": (bool, int)}.get(kind, (int,))
+        if kind == "f" and self.model.metadata.allow_nan:
+            fits = (*fits, type(None))
+        for value in values:
+            if not isinstance(value, fits) or (isinstance(value, bool) and kind != "b"):
+                raise InvalidInputError(f"{where}: the feature {name} has to be {spec.dtype}")
+        return values
+
     def describe(self) -> ModelDescription:
         return ModelDescription(self.model.name, self.model.version, self.signatures)
-
-
-def _feature(example: Example, spec: TensorSpec, name: str, count: int | None, where: str) -> list[Any]:
-    """The values of a feature, of the type of `spec`."""
-    found = example.get(name)
-    if found is None:
-        raise InvalidInputError(f"{where}: the feature {name} is missing")
-    kind = DTYPES[spec.dtype].numpy.kind
-    wanted = {"O": "bytes_list", "f": "float_list"}.get(kind, "int64_list")
-    if found.kind and found.kind != wanted:
-        raise InvalidInputError(f"{where}: the feature {name} is not a {wanted}")
-    values = found.values
-    if count is not None and len(values) != count:
-        raise InvalidInputError(f"{where}: the feature {name} has {len(values)} values, not {count}")
-    fits: tuple[type, ...] = {"O": (str, bytes), "f": (float, int), "b": (bool, int)}.get(kind, (int,))
-    for value in values:
-        if not isinstance(value, fits) or (isinstance(value, bool) and kind != "b"):
-            raise InvalidInputError(f"{where}: the feature {name} has to be {spec.dtype}")
-    return values
 
 
 def _wanted(names: Sequence[str], signature: Signature) -> set[str]:

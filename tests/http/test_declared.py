@@ -6,8 +6,6 @@ import inspect
 from typing import Any
 
 import pytest
-
-from serving.http import schemas
 from serving.http.schemas import (
     Classification,
     ImageLabel,
@@ -17,6 +15,8 @@ from serving.http.schemas import (
     IrisRequest,
     RankedImageRequest,
 )
+
+from serving.http import schemas
 from serving.settings import get_settings
 
 EXPECTED = {

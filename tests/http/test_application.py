@@ -7,7 +7,7 @@ import gc
 import io
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpx
@@ -15,11 +15,15 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 
-from serving.http.limits import BodyLimitMiddleware
-from serving.http.middleware import UNMATCHED, RequestMiddleware, Routes
-from serving.http.request import RequestRecord, current_request
+from serving.bento.api import Api
+from serving.codecs.image_decoding import sample_image
+from serving.http.application import Application, HttpState
+from serving.http.exchange import Answer as HttpAnswer
+from serving.http.exchange import Exchange
+from serving.http.routes import UNMATCHED, Route, Routes
 from serving.logs import configure_logging
 from serving.metrics import Metrics
+from serving.model import Models
 from serving.settings.observability import LoggingSettings
 from tests.http.asgi import Answer, Body, ask
 from tests.http.bodies import VALID_BODY
@@ -62,7 +66,7 @@ async def test_made_ids_differ(client: httpx.AsyncClient) -> None:
         ("POST", "/iris/predict", 400),
         ("POST", "/iris/predict/batched", 400),
         ("POST", "/inception_v3/predict", 415),
-        ("GET", "/iris/predict/", 307),
+        ("GET", "/iris/predict/", 404),
     ],
 )
 async def test_every_answer_has_one_id(client: httpx.AsyncClient, method: str, path: str, status: int) -> None:
@@ -80,29 +84,36 @@ def fail(*_arguments: Any, **_more: Any) -> Any:
 
 
 BREAKABLE = [
-    ("POST", "/iris/predict", "iris", "probabilities", {"content": VALID_BODY, "headers": JSON}),
-    ("POST", "/iris/predict/label", "iris", "most_probable", {"content": VALID_BODY, "headers": JSON}),
-    ("POST", "/iris/predict/batched", "iris", "_batched", {"content": VALID_BODY, "headers": JSON}),
-    ("POST", "/inception_v3/predict", "inception_v3", "_load", {"content": b"x", "headers": PNG}),
-    ("GET", "/iris/predict/test", "iris", "probabilities", {}),
-    ("GET", "/inception_v3/predict/test", "inception_v3", "_submit", {}),
-    ("GET", "/metrics", "metrics", "render", {}),
+    ("POST", "/iris/predict", ("models", "iris", "engine", "run"), {"content": VALID_BODY, "headers": JSON}),
+    ("POST", "/iris/predict/label", ("models", "iris", "engine", "run"), {"content": VALID_BODY, "headers": JSON}),
+    ("POST", "/iris/predict/batched", ("models", "iris", "_submit"), {"content": VALID_BODY, "headers": JSON}),
+    ("POST", "/inception_v3/predict", ("models", "inception_v3", "codec", "_load"), {"content": b"x", "headers": PNG}),
+    ("GET", "/iris/predict/test", ("models", "iris", "engine", "run"), {}),
+    ("GET", "/inception_v3/predict/test", ("models", "inception_v3", "_submit"), {}),
+    ("GET", "/metrics", ("metrics", "render"), {}),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("method", "path", "owner", "broken", "more"), BREAKABLE)
+def owner_of(running: Api, way: tuple[str, ...]) -> Any:
+    """What has the attribute that is last on the way."""
+    found: Any = running
+    for name in way[:-1]:
+        found = found[name] if isinstance(found, Models) else getattr(found, name)
+    return found
+
+
+@pytest.mark.parametrize(("method", "path", "way", "more"), BREAKABLE)
 async def test_the_unexpected_is_logged_once_and_told_to_nobody(
     client: httpx.AsyncClient,
-    running: Any,
+    running: Api,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     method: str,
     path: str,
-    owner: str,
-    broken: str,
+    way: tuple[str, ...],
     more: dict[str, Any],
 ) -> None:
-    monkeypatch.setattr(getattr(running, owner), broken, fail)
+    monkeypatch.setattr(owner_of(running, way), way[-1], fail)
     more = {**more, "headers": {**more.get("headers", {}), ID: "mine"}}
     response = await client.request(method, path, **more)
     assert response.status_code == 500
@@ -122,11 +133,11 @@ async def test_the_unexpected_is_logged_once_and_told_to_nobody(
 
 
 async def test_a_failure_does_not_stay(client: httpx.AsyncClient) -> None:
-    for _, path, _, _, more in BREAKABLE[:3]:
+    for _, path, _, more in BREAKABLE[:3]:
         assert (await client.post(path, **more)).status_code == 200
 
 
-async def test_unknown_paths_add_no_series(client: httpx.AsyncClient, running: Any) -> None:
+async def test_unknown_paths_add_no_series(client: httpx.AsyncClient, running: Api) -> None:
     await client.get("/nope")
 
     def series() -> set[str]:
@@ -168,29 +179,6 @@ async def test_requests_are_counted_timed_and_labelled_by_template(
     assert set(metric(f"{name}_in_progress").values()) == {0.0}
 
 
-def test_templates() -> None:
-    routes = Routes(["/jobs", "/jobs/{job_id}", "/jobs/{job_id}/result", "/a.b"], {"/jobs": "m:1"})
-    assert {path: routes.template(path) for path in ("/jobs", "/jobs/1", "/jobs/x-y/result", "/a.b")} == {
-        "/jobs": "/jobs",
-        "/jobs/1": "/jobs/{job_id}",
-        "/jobs/x-y/result": "/jobs/{job_id}/result",
-        "/a.b": "/a.b",
-    }
-    for unknown in ("", "/", "/jobs/", "/jobs/1/2", "/jobs/1/results", "/axb", "/jobs/1/result/"):
-        assert routes.template(unknown) == UNMATCHED
-
-
-def test_templates_of_methods_behind_a_colon() -> None:
-    paths = ["/v1/{model}", "/v1/{model}/labels/{label}", "/v1/{model}/labels/{label}:predict", "/v1/{model}:predict"]
-    routes = Routes(paths, {}, frequent={"/v2/iris": "/v2/{model}"})
-    assert routes.template("/v1/iris") == "/v1/{model}"
-    assert routes.template("/v1/iris:predict") == "/v1/{model}:predict"
-    assert routes.template("/v1/iris/labels/stable:predict") == "/v1/{model}/labels/{label}:predict"
-    assert routes.template("/v1/iris:other") == routes.template("/v1/iris:predict:predict") == UNMATCHED
-    assert routes.template("/v2/iris") == "/v2/{model}"
-    assert routes.template("/v2/other") == UNMATCHED, "no template, only a path that is found sooner"
-
-
 async def _logged(client: httpx.AsyncClient, kind: str, **request: Any) -> str:
     """What the server writes about one request with its own logging."""
     out = io.StringIO()
@@ -206,9 +194,9 @@ async def _logged(client: httpx.AsyncClient, kind: str, **request: Any) -> str:
 IRIS = {"method": "POST", "url": "/iris/predict", "content": VALID_BODY, "headers": {**JSON, ID: "mine"}}
 
 
-async def test_the_line_of_a_prediction_as_text(client: httpx.AsyncClient, running: Any) -> None:
+async def test_the_line_of_a_prediction_as_text(client: httpx.AsyncClient, running: Api) -> None:
     line = await _logged(client, "text", **IRIS)
-    tag = running.iris.model.tag
+    tag = running.models["iris"].tag
     assert line.count("\n") == 1
     when, _, rest = line.partition(" INFO serving.prediction ")
     assert when.startswith("20")
@@ -218,7 +206,7 @@ async def test_the_line_of_a_prediction_as_text(client: httpx.AsyncClient, runni
     assert words[5:] == ["request_id=mine"]
 
 
-async def test_the_line_of_a_prediction_as_json(client: httpx.AsyncClient, running: Any) -> None:
+async def test_the_line_of_a_prediction_as_json(client: httpx.AsyncClient, running: Api) -> None:
     content = json.loads(await _logged(client, "json", **IRIS))
     assert content.pop("milliseconds") > 0
     assert content.pop("timestamp").startswith("20")
@@ -228,18 +216,18 @@ async def test_the_line_of_a_prediction_as_json(client: httpx.AsyncClient, runni
         "logger": "serving.prediction",
         "endpoint": "/iris/predict",
         "status": 200,
-        "model": running.iris.model.tag,
+        "model": running.models["iris"].tag,
         "size": "rows=1",
         "request_id": "mine",
     }
 
 
 async def test_an_image_is_logged_with_its_pixels_and_a_bad_one_with_its_status(
-    client: httpx.AsyncClient, running: Any
+    client: httpx.AsyncClient, running: Api
 ) -> None:
     request = {"method": "POST", "url": "/inception_v3/predict/label", "headers": {"content-type": "image/png"}}
-    good = json.loads(await _logged(client, "json", **request, content=running.inception_v3.sample))
-    assert (good["status"], good["size"], good["model"]) == (200, "pixels=1024", running.inception_v3.model.tag)
+    good = json.loads(await _logged(client, "json", **request, content=sample_image()))
+    assert (good["status"], good["size"], good["model"]) == (200, "pixels=1024", running.models["inception_v3"].tag)
     bad = json.loads(await _logged(client, "json", **request, content=b"x"))
     assert (bad["status"], bad["size"]) == (400, "-")
 
@@ -253,9 +241,9 @@ async def test_only_predictions_are_logged(client: httpx.AsyncClient, request_pa
 
 
 async def test_a_failure_in_json_is_one_line_with_its_traceback(
-    client: httpx.AsyncClient, running: Any, monkeypatch: pytest.MonkeyPatch
+    client: httpx.AsyncClient, running: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(running.iris, "probabilities", fail)
+    monkeypatch.setattr(running.models["iris"].engine, "run", fail)
     failure, prediction = map(json.loads, (await _logged(client, "json", **IRIS)).splitlines())
     assert (failure["level"], failure["logger"]) == ("ERROR", "serving.error")
     assert "Broken" in failure["exc_info"]
@@ -291,6 +279,23 @@ def alone() -> tuple[Metrics, CollectorRegistry]:
     return metrics, registry
 
 
+def front(
+    metrics: Metrics,
+    routes: Iterable[Route] = (),
+    *,
+    app: Any = None,
+    log_predictions: bool = True,
+    max_bytes: int = 1000,
+) -> Application:
+    """The application with these routes in front of `app`."""
+    state = HttpState(Routes(routes), metrics)
+    return Application(app, state=lambda: state, max_bytes=max_bytes, time_limit=1, log_predictions=log_predictions)
+
+
+def route(handler: Any = None, path: str = "/x") -> Route:
+    return Route("POST", path, handler, {})
+
+
 async def test_a_failure_after_the_answer_began_is_not_answered_twice(
     alone: tuple[Metrics, CollectorRegistry], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -298,17 +303,15 @@ async def test_a_failure_after_the_answer_began_is_not_answered_twice(
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise Broken
 
-    middleware = RequestMiddleware(late, state=lambda: (alone[0], Routes([], {})), log_predictions=True)
-    assert (await ask(middleware, "/", Body())).status == 200
+    assert (await ask(front(alone[0], [route()], app=late), "/x", Body())).status == 200
     assert sum(record.exc_info is not None for record in caplog.records) == 1
 
 
 async def test_a_cancelled_request_leaves_nothing_in_progress(alone: tuple[Metrics, CollectorRegistry]) -> None:
-    async def hang(_scope: Any, _receive: Any, _send: Any) -> None:
+    async def hang(_exchange: Exchange) -> Any:
         await asyncio.Event().wait()
 
-    middleware = RequestMiddleware(hang, state=lambda: (alone[0], Routes(["/x"], {})), log_predictions=True)
-    task = asyncio.create_task(ask(middleware, "/x", Body()))
+    task = asyncio.create_task(ask(front(alone[0], [route(hang)]), "/x", Body()))
     await asyncio.sleep(0)
     gauge = 'bentoml_service_request_in_progress{endpoint="/x",runner_name="r",service_name="s",service_version="1"}'
     assert f"{gauge} 1.0" in generate_latest(alone[1]).decode()
@@ -318,34 +321,37 @@ async def test_a_cancelled_request_leaves_nothing_in_progress(alone: tuple[Metri
     assert f"{gauge} 0.0" in generate_latest(alone[1]).decode()
 
 
-async def test_the_id_is_known_while_the_request_is_answered_and_only_then(
+async def test_bentomls_application_knows_the_id_and_gets_the_request_untouched(
     alone: tuple[Metrics, CollectorRegistry],
 ) -> None:
     seen = []
 
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        seen.append(current_request.get().id)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["serving.request_id"])
+        body, message = b"", {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            body += message["body"]
+        await send({"type": "http.response.start", "status": 299, "headers": [(b"a", b"b")]})
+        await send({"type": "http.response.body", "body": body})
 
-    middleware = RequestMiddleware(app, state=lambda: (alone[0], Routes([], {})), log_predictions=True)
-    await ask(middleware, "/", Body(), headers=[(ID, "mine")])
+    answer = await ask(front(alone[0], [route()], app=app), "/x", Body(b"so", b"me"), headers=[(ID, "mine")])
     assert seen == ["mine"]
-    assert current_request.get(None) is None
+    assert (answer.status, answer.body) == (299, b"some")
+    assert answer.headers == {"a": "b", ID: "mine"}
 
 
 async def test_predictions_are_not_logged_where_settings_say_so(
     alone: tuple[Metrics, CollectorRegistry], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+    async def predict(exchange: Exchange) -> HttpAnswer:
+        exchange.model = "m:1"
+        return HttpAnswer(b"")
 
     for log, lines in ((True, 1), (False, 0)):
         caplog.clear()
-        middleware = RequestMiddleware(
-            app, state=lambda: (alone[0], Routes(["/x"], {"/x": "m:1"})), log_predictions=log
-        )
         with caplog.at_level(logging.INFO):
-            await ask(middleware, "/x", Body())
+            await ask(front(alone[0], [route(predict)], log_predictions=log), "/x", Body())
         assert len(caplog.records) == lines
 
 
@@ -355,37 +361,61 @@ async def test_what_is_not_http_passes_without_a_trace(alone: tuple[Metrics, Col
     async def app(scope: Any, _receive: Any, _send: Any) -> None:
         seen.append(scope["type"])
 
-    middleware = RequestMiddleware(app, state=lambda: (alone[0], Routes([], {})), log_predictions=True)
-    await middleware({"type": "lifespan"}, Body(), Answer())
-    assert seen == ["lifespan"]
+    for kind in ("lifespan", "websocket"):
+        await front(alone[0], app=app)({"type": kind, "path": "/x", "headers": []}, Body(), Answer())
+    assert seen == ["lifespan", "websocket"]
 
 
 async def test_the_order_from_outside_in(app: Starlette) -> None:
-    """What is refused early still has an id and is counted, and the data plane is behind both."""
-    from serving.http.dataplane import DataPlane
+    """What is refused early still has an id and is counted."""
+    assert app.user_middleware[0].cls is Application
 
-    kinds = [middleware.cls for middleware in app.user_middleware]
-    assert kinds[:3] == [RequestMiddleware, DataPlane, BodyLimitMiddleware]
+
+async def test_it_asks_for_its_state_once_and_not_before_a_request() -> None:
+    calls = []
+
+    def state() -> Any:
+        calls.append(1)
+        raise ZeroDivisionError
+
+    application = Application(None, state=state, max_bytes=1, time_limit=1, log_predictions=False)  # type: ignore[arg-type]
+    assert calls == []
+    with pytest.raises(ZeroDivisionError):
+        await ask(application, "/x", Body())
+    assert calls == [1]
+
+
+async def test_a_state_is_kept(alone: tuple[Metrics, CollectorRegistry]) -> None:
+    calls = []
+
+    def state() -> HttpState:
+        calls.append(1)
+        return HttpState(Routes([]), alone[0])
+
+    application = Application(None, state=state, max_bytes=1, time_limit=1, log_predictions=False)  # type: ignore[arg-type]
+    for _ in range(3):
+        assert (await ask(application, "/x", Body())).status == 404
+    assert calls == [1]
 
 
 async def test_a_request_is_freed_without_the_garbage_collector(alone: tuple[Metrics, CollectorRegistry]) -> None:
     """A cycle for each request made the collector stop the server for tens of milliseconds at a time."""
 
-    async def app(_scope: Any, _receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+    async def answer(_exchange: Exchange) -> HttpAnswer:
+        return HttpAnswer(b"")
 
-    middleware = RequestMiddleware(app, state=lambda: (alone[0], Routes([], {})), log_predictions=False)
+    application = front(alone[0], [route(answer)])
 
-    def records() -> set[int]:
-        return {id(kept) for kept in gc.get_objects() if isinstance(kept, RequestRecord)}
+    def exchanges() -> set[int]:
+        return {id(kept) for kept in gc.get_objects() if isinstance(kept, Exchange)}
 
     gc.collect()
     gc.disable()
     try:
         # asyncio keeps the timers of earlier tests' time limits, and with them their requests, for a while
-        before = records()
+        before = exchanges()
         for _ in range(20):
-            await ask(middleware, "/", Body())
-        assert records() - before == set()
+            await ask(application, "/x", Body())
+        assert exchanges() - before == set()
     finally:
         gc.enable()

@@ -1,0 +1,3 @@
+from tests.keras_fixture import keras
+
+__all__ = ["keras"]
