@@ -118,8 +118,16 @@ def _array(values: Sequence[Sequence[Any]], dtype: str) -> NDArray[Any]:
 
 
 def to_values(tensors: Tensors, columns: Sequence[Column]) -> list[list[Any]]:
-    """The rows of values in tensors that a `TensorBuilder` makes; NaN becomes None."""
+    """The rows of values in tensors that a `TensorBuilder` makes, as a person writes them; NaN becomes None."""
     names = list(dict.fromkeys(column.input for column in columns))
     arrays = [tensors[name].reshape(len(tensors[name]), -1) for name in names]
-    rows = [[value for array in arrays for value in array[row].tolist()] for row in range(len(arrays[0]))]
+    rows = [[value for array in arrays for value in _as_written(array[row])] for row in range(len(arrays[0]))]
     return [[None if value != value else value for value in row] for row in rows]  # noqa: PLR0124 - NaN
+
+
+def _as_written(values: NDArray[Any]) -> list[Any]:
+    """Of a float32 the shortest number that means it: 5.1 and not 5.099999904632568."""
+    if values.dtype in (np.float16, np.float32):
+        return [float(str(value)) for value in values]
+    found: list[Any] = values.tolist()
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -11,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from serving.bento.api import describe
+from serving.core.errors import ServingError
 from serving.http.errors import STATUS
 from tests.docs import generated, programs, readme, settings
 from tests.docs.normalised import normalised, same
@@ -83,10 +85,17 @@ def test_every_route_has_a_curl_and_no_other(routes: set[tuple[str, str]]) -> No
     assert routes - asked <= {route for route in routes if "{version}" in route[1] or "{label}" in route[1]}
 
 
+def kinds_of_errors(kind: type[ServingError] = ServingError) -> Iterator[type[ServingError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        if below.__module__ == ServingError.__module__:
+            yield from kinds_of_errors(below)
+
+
 def test_every_error_is_in_the_table_and_no_other() -> None:
     table = readme.rows("| code | status | meaning |")
     assert {(readme.code(code)[0], int(status)) for code, status, _ in table} == {
-        (error.code, status) for error, status in STATUS.items()
+        (kind.code, next(STATUS[each] for each in kind.__mro__ if each in STATUS)) for kind in kinds_of_errors()
     }
 
 
@@ -111,13 +120,23 @@ def test_variables_that_are_mentioned_exist() -> None:
 
 
 def test_every_metric_is_in_the_table_and_no_other(server: Server) -> None:
-    httpx.get(f"{server.url}/health", timeout=60)
-    exposed = {}
-    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=30).text):
-        name = f"{family.name}_total" if family.type == "counter" else family.name
-        exposed[name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+    # Of some metrics there are no series before the standard protocols have asked.
+    answered = httpx.post(
+        f"{server.url}/v1/models/iris:predict", json={"instances": [[5.1, 3.5, 1.4, 0.2]]}, timeout=60
+    )
+    assert answered.status_code == 200
     table = readme.rows("| metric | type | labels | meaning |")
-    assert {readme.code(name)[0]: (kind, set(readme.code(labels))) for name, kind, labels, _ in table} == exposed
+    named = {readme.code(name)[0]: (kind, set(readme.code(labels))) for name, kind, labels, _ in table}
+
+    def exposed() -> dict[str, tuple[str, set[str]]]:
+        found = {}
+        for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=30).text):
+            name = f"{family.name}_total" if family.type == "counter" else family.name
+            found[name] = (family.type, {label for sample in family.samples for label in sample.labels} - {"le"})
+        return found
+
+    eventually(lambda: exposed().keys() >= named.keys())
+    assert named == exposed()
 
 
 def test_metrics_that_are_mentioned_exist() -> None:
@@ -135,8 +154,10 @@ def test_every_option_is_in_a_table_and_no_other(program: str) -> None:
 
 
 def test_commands_of_serving_that_are_mentioned_exist() -> None:
-    mentioned = re.findall(r"(?:`|\.venv/bin/)(serving (?:jobs |batch )?[a-z-]+)(?: --| [A-Z]|`| )", readme.text())
-    assert set(mentioned) - {"serving jobs", "serving batch"} == set(programs.serving_commands())
+    mentioned = re.findall(
+        r"(?:`|\.venv/bin/)(serving (?:jobs |batch |models )?[a-z-]+)(?: --| [A-Z]|`| )", readme.text()
+    )
+    assert set(mentioned) - {"serving jobs", "serving batch", "serving models"} == set(programs.serving_commands())
 
 
 def test_links_lead_somewhere() -> None:
