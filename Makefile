@@ -50,7 +50,7 @@ test: install  ## run all tests
 	$(BIN)/python -m pytest $(ALONE)
 
 # All tests run on one Python; on the others, what a start needs, and tests of what depends on versions of libraries.
-STARTS := tests/smoke tests/engines tests/grpc tests/test_runners.py tests/test_models.py tests/test_settings.py
+STARTS := tests/smoke tests/core tests/grpc tests/bento/test_runners.py tests/store/test_models.py tests/settings
 .PHONY: test-python test-pythons
 test-python: install  ## train, serve, predict and run some quick tests; for PYTHON=, with VENV= for an environment of its own
 	$(BIN)/python -m pytest --quiet --dist loadfile --numprocesses 2 $(STARTS)

@@ -91,7 +91,7 @@ def test_torchvision(tmp_path: Path, batch: Any, side: Any) -> None:
     _, stored = add(proto, tmp_path)
     assert stored.metadata.kind == "tensors"  # how its floats are made is not in the graph
     if side == "side":
-        with pytest.raises(ModelError, match="the size of x .* cannot be told: say --image-size"):
+        with pytest.raises(ModelError, match=r"the size of x .* cannot be told: say --image-size"):
             add(proto, tmp_path, image=TORCHVISION)
     options = ImageOptions(**{name: getattr(TORCHVISION, name) for name in ImageOptions.__slots__} | {"size": (32, 32)})
     _, stored = add(proto, tmp_path, image=options, labels=["cat", "dog"])
@@ -156,7 +156,7 @@ PHOTOS = {
 
 
 @pytest.mark.skipif(not EFFICIENTNET.is_file(), reason=f"there is no {EFFICIENTNET}")
-def test_a_trained_classifier_knows_photos(tmp_path: Path) -> None:
+def test_a_trained_classifier_knows_photos() -> None:
     data = pytest.importorskip("skimage.data")
     options = ImageOptions(
         resize="crop", shortest=256, interpolation="bicubic", scale=1 / 255, mean=MEAN, deviation=DEVIATION
