@@ -79,7 +79,7 @@ def test_adding_says_what_was_decided_and_what_comes_next(
     assert list(get_settings().served) == ["wine"]
     command = shlex.split(lines[-1])
     assert command[0] == "curl"
-    assert command[-1] == "http://127.0.0.1:3000/wine/predict"
+    assert command[-1] == "http://localhost:3000/wine/predict"
     assert Asked(open_model("wine")).label(json.loads(command[command.index("-d") + 1])) == ["red"]
 
 
@@ -155,7 +155,7 @@ def test_images_are_described_by_options(tmp_path: Path, capsys: pytest.CaptureF
     }
     lines = out(capsys)
     assert "32x24 NCHW BGR, crop from 40, bicubic, scale 0.00392157, mean 0.5,0.5,0.5, deviation" in "\n".join(lines)
-    assert lines[-1] == "curl -F image=@picture.jpg http://127.0.0.1:3000/pets/predict"
+    assert lines[-1] == "curl -F image=@picture.jpg http://localhost:3000/pets/predict"
 
 
 @pytest.mark.parametrize(
