@@ -64,6 +64,16 @@ test-pythons: install  ## run test-python on every other supported Python that i
 	done < <(bash requirements/python.sh list); \
 	test "$$others" = 1 || echo "no supported Python other than $$here was found: nothing is tested on another"
 
+# Models and photos out of other packages' wheels, the same ones on every Python: nothing of them is installed.
+.PHONY: test-packages
+.build/wheels/.fetched: requirements/test-packages.txt | $(VENV)/.installed
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		--python-version 3.11 --implementation cp --abi cp311 --abi none --platform manylinux_2_28_x86_64 \
+		--platform any --dest .build/wheels --requirement requirements/test-packages.txt
+	touch $@
+
+test-packages: .build/wheels/.fetched  ## fetch the models that some tests take out of other packages
+
 # The optional engine is tested where it is installed, in an environment of its own: the default one shows that
 # nothing needs it.
 OPENVINO := .build/openvino-venv
