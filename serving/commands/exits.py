@@ -16,7 +16,7 @@ INTERRUPTED = 130
 MEANING = {
     DONE: "done",
     FAILED: "a job that was waited for failed, expired or was cancelled, "
-    "a worker or a batch command could not run or go on, or inventories differ",
+    "a worker or a batch command could not run or go on, a model cannot be served, or inventories differ",
     USAGE: "wrong usage",
     SERVER: "the server cannot be reached, or answers with an error; of `serving batch`: some rows failed",
     TIMED_OUT: "the time to wait was over, or the deadline came before all rows were scored",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from serving.settings.models import ModelSettings
 from serving.store.models import ImagePreprocessing, StoredModel, open_model
 from tests import packages
 from tests.add.graphs import add, floats, graph, info, node, run
+from tests.train.conftest import KERAS_WARNINGS
 from train.images import seeded_images
 
 pytestmark = pytest.mark.usefixtures("bentoml_home")
@@ -194,3 +196,34 @@ def as_torchvision(content: bytes) -> np.ndarray[Any, Any]:
     left, top = round((image.width - 224) / 2), round((image.height - 224) / 2)
     pixels = np.asarray(image.crop((left, top, left + 224, top + 224)), np.float32) / 255
     return ((pixels - MEAN) / DEVIATION).transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(KERAS_WARNINGS)
+def test_a_model_of_keras(keras: Any, tmp_path: Path) -> None:
+    """As the page has it: `model.export(…, format="onnx")`, and pixels from -1 to 1."""
+    keras.utils.set_random_seed(1)
+    layers = [keras.Input((32, 32, 3), name="pixels"), keras.layers.Conv2D(4, 3, strides=4, activation="relu")]
+    layers += [keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3, activation="softmax")]
+    model = keras.Sequential(layers)
+    model(np.zeros((1, 32, 32, 3), np.float32))  # a trained model has been called
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.export(tmp_path / "pets.onnx", format="onnx", verbose=False)
+    image = ImageOptions(scale=1 / 127.5, mean=(1.0, 1.0, 1.0))
+    options = AddOptions(name="pets", labels=["cat", "dog", "bird"], image=image)
+    stored = open_model(add_model(tmp_path / "pets.onnx", options).tag)
+    metadata = stored.metadata
+    assert (metadata.kind, metadata.task, metadata.activation, metadata.batching) == (
+        "image",
+        "classification",
+        "none",
+        "free",
+    )
+    content = file(kind="JPEG")
+    (tmp_path / "picture.jpg").write_bytes(content)
+    loaded = keras.utils.img_to_array(
+        keras.utils.load_img(tmp_path / "picture.jpg", target_size=(32, 32), interpolation="bilinear")
+    )
+    pixels = keras.applications.inception_v3.preprocess_input(np.array(loaded))[np.newaxis]
+    assert np.allclose(probabilities(stored, content), np.asarray(model(pixels))[0], atol=1e-5)
