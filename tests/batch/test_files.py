@@ -375,6 +375,18 @@ def test_a_model_without_a_task_adds_its_outputs(tmp_path: Path) -> None:
     assert [row["deep"] for row in text] == ["[[1.0,2.0]]", None, None]
 
 
+def test_large_outputs_whose_sum_is_not_finite_are_right(tmp_path: Path) -> None:
+    spec, node = example_models.spec, example_models.node
+    stored = example_models.stored(
+        tmp_path, "same", [node("Identity", ["x"], ["y"])], [spec("x", "float32", None, 2)],
+        [spec("y", "float32", None, 2)], kind="rows", task="regression", scores="y",
+    )  # fmt: skip
+    source = write(tmp_path / "rows.parquet", {"x_0": [3e38, 1.0], "x_1": [3e38, 1.0]})
+    rows = scored(stored, source, tmp_path / "out")
+    assert [row["error"] for row in rows] == [None, None]
+    assert rows[0]["prediction"] == pytest.approx([3e38, 3e38], rel=1e-6)
+
+
 def test_several_classes_may_be_right(tmp_path: Path) -> None:
     spec, node = example_models.spec, example_models.node
     stored = example_models.stored(
