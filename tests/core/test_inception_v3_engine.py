@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.core.errors import ModelError
+from serving.core.errors import InvalidInputError, ModelError
 from tests.core.probabilities import Probabilities
 
 
@@ -36,10 +36,11 @@ def test_it_looks_at_the_image(engine: Probabilities, images: np.ndarray) -> Non
 
 
 def test_normalisation_is_in_the_graph(engine: Probabilities) -> None:
-    with pytest.raises(Exception, match="uint8"):
+    with pytest.raises(InvalidInputError, match="cannot compute these values or shapes"):
         engine.predict(np.zeros((1, 299, 299, 3), np.float32))  # type: ignore[arg-type]
 
 
-def test_cuda_is_refused_where_there_is_none(engine: Probabilities) -> None:
+@pytest.mark.usefixtures("model_store")
+def test_cuda_is_refused_where_there_is_none() -> None:
     with pytest.raises(ModelError, match="CUDAExecutionProvider is not in the installed onnxruntime"):
         Probabilities("inception_v3", providers=["CUDAExecutionProvider"])
