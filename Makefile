@@ -84,13 +84,13 @@ $(OPENVINO)/.installed: $(VENV)/pyvenv.cfg requirements/dev.lock requirements/op
 
 .PHONY: test-openvino bench-engines
 test-openvino: $(OPENVINO)/.installed  ## run the tests of the engines with OpenVINO installed
-	$(OPENVINO)/bin/python -m pytest tests/engines
+	$(OPENVINO)/bin/python -m pytest tests/core/test_openvino_engine.py
 
 bench-engines: models $(OPENVINO)/.installed  ## measure the engines of InceptionV3 side by side; takes ten minutes
 	$(BIN)/python -m benchmarks.engines
 
 # What a broken Bento would most likely come from; .ci/run has run everything.
-QUICK := tests/http tests/engines tests/test_architecture.py tests/store/test_models.py tests/settings/test_settings.py
+QUICK := tests/http tests/core tests/codecs tests/test_architecture.py tests/store/test_models.py tests/settings/test_settings.py
 .PHONY: bento image image-test audit
 bento: models  ## run the quick tests and build the Bento, at the version that git describes
 	$(BIN)/python -m pytest --quiet $(QUICK)

@@ -45,7 +45,7 @@ _GROUPS = {file: group for group, files in TOGETHER.items() for file in files}
 # What mostly waits comes first, so that something else computes meanwhile; many quick files last, so that all processes
 # end at about the same time.
 _FIRST = ("tests/faults/", "tests/jobs/")
-_LAST = ("tests/http/", "tests/benchmarks/", "tests/engines/", "tests/client/", "tests/commands/", "tests/test_")
+_LAST = ("tests/http/", "tests/benchmarks/", "tests/core/", "tests/client/", "tests/commands/", "tests/test_")
 
 
 def group(test: str) -> str:

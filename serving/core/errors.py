@@ -77,8 +77,15 @@ class MethodNotAllowedError(ServingError):
 
     code = "method_not_allowed"
 
-    def __init__(self, allowed: str = "") -> None:
-        super().__init__(f"the method is not allowed here; allowed: {allowed or 'see /'}")
+    def __init__(
+        self,
+        message: str,
+        *,
+        allowed: str = "",
+        details: Sequence[ErrorDetail] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, details=details, retry_after=retry_after)
         self.allowed = allowed
 
 

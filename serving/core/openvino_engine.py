@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
+
 from serving.core.engine import Engine, available_cores
 from serving.core.errors import ModelError
 from serving.core.signature import Signature, TensorSpec
@@ -104,7 +106,11 @@ class OpenVinoEngine(Engine):
         # OpenVINO would convert another dtype in silence: normalised pixels would all become 0 or 255.
         self.signature.check(tensors, allow_nan=True)
         if self.signature.has_rows and not count(tensors):
-            raise ValueError("there are no rows")
+            # Of a batch of nothing OpenVINO makes an error.
+            return {
+                spec.name: np.zeros([0, *(length or 0 for length in spec.inner_shape)], DTYPES[spec.dtype].numpy)
+                for spec in self.signature.outputs
+            }
         # A request has one set of buffers, and its results are overwritten by the next: hence the lock and the copy.
         with self._lock:
             found = self._request.infer(tensors, share_inputs=True, share_outputs=False)

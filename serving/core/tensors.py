@@ -173,6 +173,8 @@ def from_bytes(content: bytes | memoryview) -> Tensors:
         stop = start + header.size
         if header.size < 0 or stop > len(view):
             raise MalformedRequestError(f"the tensor {header.name[:64]} is cut off")
+        if header.name in tensors:
+            raise MalformedRequestError(f"the tensor {header.name[:64]} is there twice")
         tensors[header.name] = _array(header, view[start:stop])
         start = stop
     if start != len(view):

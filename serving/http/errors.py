@@ -99,7 +99,8 @@ def from_http(error: HTTPException, path: str) -> ServingError:
     if kind is None:
         return internal_error()
     if kind is MethodNotAllowedError:
-        return MethodNotAllowedError((error.headers or {}).get("Allow", ""))
+        allowed = (error.headers or {}).get("Allow", "")
+        return MethodNotAllowedError(f"the method is not allowed here; allowed: {allowed or 'see /'}", allowed=allowed)
     message = {404: f"there is no {path}; see / for the routes", 503: "not ready"}.get(error.status_code, error.detail)
     return kind(message, retry_after=1 if kind is UnavailableError else None)
 

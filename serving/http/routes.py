@@ -103,7 +103,8 @@ def _compile(route: Route) -> re.Pattern[str]:
 
 
 def _not_allowed(methods: Iterable[str]) -> MethodNotAllowedError:
-    allowed = set(methods)
-    if "GET" in allowed:
-        allowed.add("HEAD")
-    return MethodNotAllowedError(", ".join(sorted(allowed)))
+    found = set(methods)
+    if "GET" in found:
+        found.add("HEAD")
+    allowed = ", ".join(sorted(found))
+    return MethodNotAllowedError(f"the method is not allowed here; allowed: {allowed}", allowed=allowed)

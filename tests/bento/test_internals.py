@@ -61,7 +61,7 @@ def test_a_part_that_is_different_is_named(monkeypatch: pytest.MonkeyPatch, name
 
 MISSING = {
     "Service.openapi_spec": (bentoml.Service, "openapi_spec"),
-    "remote_runner_mapping": (BentoMLContainer, "remote_runner_mapping"),
+    "remote_runner_mapping": (type(BentoMLContainer), "remote_runner_mapping"),
 }
 
 

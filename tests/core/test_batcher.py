@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from serving.core.batcher import MicroBatcher, Observer
 from serving.core.errors import DeadlineExceededError, InvalidInputError, OverloadedError, UnavailableError
+from serving.core.tensors import Tensors, strings
+from tests.codecs.models import same
 from tests.held_engine import HeldEngine
 
 
@@ -49,9 +51,21 @@ def doubling(rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return rows * 2
 
 
-def make(predict: Callable[..., Any] = doubling, **options: Any) -> tuple[MicroBatcher, Log]:
+def of_tensors(predict: Callable[[np.ndarray[Any, Any]], Any]) -> Callable[[Tensors], Tensors]:
+    """A function of the input `x` that gives the output `y`."""
+    return lambda tensors: {"y": predict(tensors["x"])}
+
+
+class Columns(MicroBatcher):
+    """A batcher of one input and one output."""
+
+    async def submit(self, rows: Any, **options: Any) -> Any:  # type: ignore[override]
+        return (await super().submit({"x": rows}, **options))["y"]
+
+
+def make(predict: Callable[..., Any] = doubling, **options: Any) -> tuple[Columns, Log]:
     options = {"max_batch_rows": 8, "max_queue_rows": 64} | options
-    batcher = MicroBatcher(predict, **options)
+    batcher = Columns(predict if isinstance(predict, HeldEngine) else of_tensors(predict), **options)
     log = batcher.observer = Log()
     return batcher, log
 
@@ -80,7 +94,7 @@ def test_a_lone_request_is_dispatched_at_once() -> None:
 
 def test_what_arrives_while_the_engine_is_busy_goes_in_one_call() -> None:
     async def scenario() -> None:
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, executor=ThreadPoolExecutor(1))
         first = asyncio.create_task(batcher.submit(column(0)))
         await engine.entered()
@@ -105,7 +119,7 @@ def test_requests_of_one_moment_share_a_call_in_the_event_loop() -> None:
 
 def test_a_large_request_is_split_and_starves_nobody() -> None:
     async def scenario() -> None:
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, max_batch_rows=4, executor=ThreadPoolExecutor(1))
         large = asyncio.create_task(batcher.submit(column(*range(10, 30))))
         await engine.entered()
@@ -123,7 +137,7 @@ def test_a_large_request_is_split_and_starves_nobody() -> None:
 
 def test_alone_means_alone_and_keeps_the_order() -> None:
     async def scenario() -> None:
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, executor=ThreadPoolExecutor(1))
         tasks = [asyncio.create_task(batcher.submit(column(0)))]
         await engine.entered()
@@ -141,7 +155,7 @@ def test_a_full_queue_says_when_to_come_back() -> None:
 
     async def scenario() -> None:
         nonlocal now
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, max_queue_rows=8, executor=ThreadPoolExecutor(1), clock=lambda: now)
         running = asyncio.create_task(batcher.submit(column(0)))
         await engine.entered()
@@ -175,7 +189,7 @@ def test_what_has_expired_never_reaches_the_engine() -> None:
 
     async def scenario() -> None:
         nonlocal now
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, executor=ThreadPoolExecutor(1), clock=lambda: now)
         first = asyncio.create_task(batcher.submit(column(0)))
         await engine.entered()
@@ -195,7 +209,7 @@ def test_what_has_expired_never_reaches_the_engine() -> None:
 
 def test_a_cancelled_caller_takes_its_rows_along() -> None:
     async def scenario() -> None:
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, executor=ThreadPoolExecutor(1))
         first = asyncio.create_task(batcher.submit(column(0)))
         await engine.entered()
@@ -257,12 +271,12 @@ def test_a_wrong_number_of_rows_is_nobody_elses_answer(change: int, caplog: pyte
         assert log.rows == 0
 
     run(scenario)
-    assert f"the engine answered 4 rows with {4 + change}" in caplog.text
+    assert f"the engine answered 4 rows with {{'y': {4 + change}}}" in caplog.text
 
 
 def test_an_observer_need_not_look() -> None:
     async def scenario() -> None:
-        batcher = MicroBatcher(doubling, max_batch_rows=8, max_queue_rows=8)
+        batcher = Columns(of_tensors(doubling), max_batch_rows=8, max_queue_rows=8)
         assert (await batcher.submit(column(1))).item() == 2
 
     run(scenario)
@@ -337,7 +351,7 @@ def test_a_caller_that_gives_up_at_its_time_limit_has_expired(passed: float, rea
 
     async def scenario() -> None:
         nonlocal now
-        engine = HeldEngine(doubling)
+        engine = HeldEngine(of_tensors(doubling))
         batcher, log = make(engine, executor=ThreadPoolExecutor(1), clock=lambda: now)
         first = asyncio.create_task(batcher.submit(column(0)))
         await engine.entered()
@@ -426,5 +440,123 @@ def test_everybody_gets_what_they_would_get_alone(
         assert max(log.batches, default=0) <= max_batch_rows
         if executor is not None:
             executor.shutdown()
+
+    run(scenario)
+
+
+# Several tensors
+
+
+def several(tensors: Tensors) -> Tensors:
+    """The sum of numbers and the number of letters of each row."""
+    letters = [sum(len(word) for word in row) for row in tensors["words"].tolist()]
+    return {"sum": tensors["numbers"].sum(axis=1), "letters": np.array(letters, np.int64)}
+
+
+def mixed(*rows: tuple[list[float], list[str]]) -> Tensors:
+    return {
+        "numbers": np.array([numbers for numbers, _ in rows], np.float32),
+        "words": strings([word for _, words in rows for word in words], (len(rows), len(rows[0][1]))),
+    }
+
+
+def tensors_batcher(predict: Callable[[Tensors], Tensors], **options: Any) -> tuple[MicroBatcher, Log]:
+    batcher = MicroBatcher(predict, **({"max_batch_rows": 8, "max_queue_rows": 64} | options))
+    log = batcher.observer = Log()
+    return batcher, log
+
+
+def test_rows_of_several_tensors_are_joined_and_split() -> None:
+    async def scenario() -> None:
+        batcher, log = tensors_batcher(several)
+        requests = [
+            mixed(([1, 2], ["a", "bc"]), ([3, 4], ["", "x"])),
+            mixed(([5, 6], ["Zürich", ""])),
+            mixed(*[([0.0, float(n)], ["a" * n, "b"]) for n in range(9)]),
+        ]
+        answers = await asyncio.gather(*(batcher.submit(request) for request in requests))
+        for request, answer in zip(requests, answers, strict=True):
+            assert same(answer, several(request))
+        assert log.batches == [8, 4]
+
+    run(scenario)
+
+
+def test_rows_of_other_shapes_do_not_share_a_call_and_keep_their_order() -> None:
+    async def scenario() -> None:
+        calls: list[tuple[int, ...]] = []
+
+        def mean(tensors: Tensors) -> Tensors:
+            calls.append(tensors["x"].shape)
+            return {"y": tensors["x"].mean(axis=1)}
+
+        batcher, log = tensors_batcher(mean, varies=True)
+        lengths = [2, 2, 3, 3, 3, 2, 5]
+        rows = [np.full((1, length), number, np.float32) for number, length in enumerate(lengths)]
+        answers = await asyncio.gather(*(batcher.submit({"x": row}) for row in rows))
+        assert [answer["y"].item() for answer in answers] == list(range(7))
+        assert calls == [(2, 2), (3, 3), (1, 2), (1, 5)]
+        assert log.batches == [2, 3, 1, 1]
+        assert log.rows == 0
+
+    run(scenario)
+
+
+def test_shapes_of_every_tensor_count_whatever_their_order() -> None:
+    async def scenario() -> None:
+        batcher, log = tensors_batcher(lambda tensors: {"y": tensors["a"].sum(axis=1)}, varies=True)
+        first = {"a": np.ones((1, 2)), "b": np.ones((1, 3))}
+        swapped = {"b": np.ones((1, 3)), "a": np.ones((1, 2))}
+        other = {"a": np.ones((1, 2)), "b": np.ones((1, 4))}
+        answers = await asyncio.gather(*(batcher.submit(each) for each in (first, swapped, other)))
+        assert [answer["y"].tolist() for answer in answers] == [[2]] * 3
+        assert log.batches == [2, 1]
+
+    run(scenario)
+
+
+def test_tensors_without_rows_are_a_call_each() -> None:
+    async def scenario() -> None:
+        batcher, log = tensors_batcher(
+            lambda tensors: {"state": tensors["state"] + tensors["step"], "level": tensors["step"]}, has_rows=False
+        )
+        requests = [{"state": np.zeros((2, 1, 3)) + n, "step": np.array(0.5)} for n in range(3)]
+        answers = await asyncio.gather(*(batcher.submit(request) for request in requests))
+        for number, answer in enumerate(answers):
+            assert answer["state"].tolist() == (np.zeros((2, 1, 3)) + number + 0.5).tolist()
+            assert answer["level"].shape == ()
+        assert log.batches == [1, 1, 1]
+        assert log.rows == 0
+
+    run(scenario)
+
+
+def test_the_queue_of_tensors_without_rows_is_bounded_by_requests() -> None:
+    async def scenario() -> None:
+        engine = HeldEngine(lambda tensors: tensors)
+        with ThreadPoolExecutor(1) as threads:
+            batcher, log = tensors_batcher(engine, has_rows=False, max_queue_rows=2, executor=threads)
+            request = {"x": np.zeros((7, 2))}
+            tasks = [asyncio.create_task(batcher.submit(request))]
+            await engine.entered()
+            tasks += [asyncio.create_task(batcher.submit(request)) for _ in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(OverloadedError, match="2 rows are waiting"):
+                await batcher.submit(request)
+            engine.release(3)
+            assert [answer["x"].shape for answer in await asyncio.gather(*tasks)] == [(7, 2)] * 3
+            assert log.drops == ["queue_full"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("outputs", [{"a": 2, "b": 1}, {"a": 1, "b": 1}, {"a": 0}])
+def test_an_answer_of_a_wrong_length_in_any_tensor_is_nobodys(outputs: dict[str, int]) -> None:
+    async def scenario() -> None:
+        batcher, _ = tensors_batcher(lambda _: {name: np.zeros(length) for name, length in outputs.items()})
+        answers = await asyncio.gather(
+            *(batcher.submit({"x": np.zeros((2, 1))}) for _ in range(2)), return_exceptions=True
+        )
+        assert all(isinstance(answer, RuntimeError) for answer in answers)
 
     run(scenario)

@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.core.errors import ModelError
-from serving.engines import InceptionV3Engine, OpenVinoInceptionV3Engine, open_inception_v3
-from serving.engines import openvino_inception_v3 as module
-from serving.engines.selection import choose_engine
-from serving.store.models import TensorSpec, open_model
+from serving.core import openvino_engine as module
+from serving.core.engine import available_cores
+from serving.core.errors import InvalidInputError, ModelError
+from serving.core.openvino_engine import OpenVinoEngine
+from serving.core.signature import TensorSpec
+from serving.placement import choose_engine, open_engine
+from serving.settings.models import ModelSettings
+from serving.store.models import StoredModel
+from tests.core.probabilities import Probabilities
+from tests.example_models import flats
 from tests.tiny_models import tiny_graph, tiny_model
 from train.images import seeded_images
 
@@ -28,20 +33,20 @@ IMAGES = 24
 
 
 @pytest.fixture(scope="module")
-def reference(model_store: Path) -> InceptionV3Engine:  # noqa: ARG001
-    return InceptionV3Engine(open_model("inception_v3:latest"))
+def reference(model_store: Path) -> Probabilities:  # noqa: ARG001
+    return Probabilities("inception_v3")
 
 
 @pytest.fixture(scope="module")
-def float32(reference: InceptionV3Engine) -> OpenVinoInceptionV3Engine:
-    return OpenVinoInceptionV3Engine(reference.model, precision="float32")
+def float32(model_store: Path) -> Probabilities:  # noqa: ARG001
+    return Probabilities("inception_v3", engine="openvino", openvino_precision="float32")
 
 
 @pytest.fixture(scope="module")
-def bfloat16(reference: InceptionV3Engine) -> OpenVinoInceptionV3Engine:
+def bfloat16(model_store: Path) -> Probabilities:  # noqa: ARG001
     if not module.cpu_has_bfloat16():
         pytest.skip("this CPU has no bfloat16")
-    return OpenVinoInceptionV3Engine(reference.model, precision="bfloat16")
+    return Probabilities("inception_v3", engine="openvino", openvino_precision="bfloat16")
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +55,17 @@ def images() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def expected(reference: InceptionV3Engine, images: np.ndarray) -> np.ndarray:
+def expected(reference: Probabilities, images: np.ndarray) -> np.ndarray:
     return reference.predict(images)
+
+
+def open_openvino(stored: StoredModel, **options: Any) -> OpenVinoEngine:
+    return OpenVinoEngine(stored.onnx_path, stored.metadata.signature, origin=stored.origin, **options)
+
+
+def test_strings_are_refused_when_the_model_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"OpenVINO takes no strings \(city\): set the engine to onnxruntime"):
+        open_openvino(flats(tmp_path))
 
 
 def largest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -59,9 +73,7 @@ def largest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.abs(a - b).max(axis=1)
 
 
-def test_float32_agrees_with_onnxruntime(
-    float32: OpenVinoInceptionV3Engine, images: np.ndarray, expected: np.ndarray
-) -> None:
+def test_float32_agrees_with_onnxruntime(float32: Probabilities, images: np.ndarray, expected: np.ndarray) -> None:
     answer = float32.predict(images)
     assert (answer.dtype, answer.shape) == (np.float32, (IMAGES, 1000))
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
@@ -73,7 +85,7 @@ def test_float32_agrees_with_onnxruntime(
 
 
 def test_bfloat16_changes_less_than_one_grey_level_does(
-    bfloat16: OpenVinoInceptionV3Engine, reference: InceptionV3Engine, images: np.ndarray, expected: np.ndarray
+    bfloat16: Probabilities, reference: Probabilities, images: np.ndarray, expected: np.ndarray
 ) -> None:
     """Random weights amplify any disturbance, so how much is too much is measured on the same weights."""
     answer = bfloat16.predict(images)
@@ -89,28 +101,28 @@ def test_bfloat16_changes_less_than_one_grey_level_does(
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_row_does_not_depend_on_its_batch(request: pytest.FixtureRequest, images: np.ndarray, precision: str) -> None:
     """Bitwise on the machines that this ran on; in bfloat16 another choice of kernels would be far beyond 1e-5."""
-    engine: OpenVinoInceptionV3Engine = request.getfixturevalue(precision)
+    engine: Probabilities = request.getfixturevalue(precision)
     alone = np.concatenate([engine.predict(image[np.newaxis]) for image in images[:8]])
     for first, size in [(0, 2), (3, 2), (0, 3), (2, 5), (1, 7), (0, 8)]:
         batch = engine.predict(images[first : first + size])
         np.testing.assert_allclose(batch, alone[first : first + size], rtol=0, atol=1e-5)
 
 
-def test_threads_may_share_an_engine(float32: OpenVinoInceptionV3Engine, images: np.ndarray) -> None:
+def test_threads_may_share_an_engine(float32: Probabilities, images: np.ndarray) -> None:
     alone = [float32.predict(image[np.newaxis]) for image in images[:4]]
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda image: float32.predict(image[np.newaxis]), images[:4]))
     np.testing.assert_array_equal(together, alone)
 
 
-def test_an_answer_is_not_overwritten_by_the_next(float32: OpenVinoInceptionV3Engine, images: np.ndarray) -> None:
+def test_an_answer_is_not_overwritten_by_the_next(float32: Probabilities, images: np.ndarray) -> None:
     first = float32.predict(images[:1])
     kept = first.copy()
     float32.predict(images[1:2])
     np.testing.assert_array_equal(first, kept)
 
 
-def test_arrays_as_they_come(float32: OpenVinoInceptionV3Engine, images: np.ndarray) -> None:
+def test_arrays_as_they_come(float32: Probabilities, images: np.ndarray) -> None:
     expected = float32.predict(images[:2])
     read_only = np.frombuffer(images[:2].tobytes(), np.uint8).reshape(2, 299, 299, 3)
     for same in (read_only, np.asfortranarray(images[:2]), images[:4][::-1][2:][::-1]):
@@ -123,51 +135,49 @@ def test_arrays_as_they_come(float32: OpenVinoInceptionV3Engine, images: np.ndar
     [np.zeros((1, 299, 299, 3), np.float32), np.zeros((1, 100, 100, 3), np.uint8), np.zeros((299, 299, 3), np.uint8)],
     ids=["float32", "smaller", "no batch"],
 )
-def test_what_openvino_would_convert_in_silence_is_refused(float32: OpenVinoInceptionV3Engine, wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"images must be uint8 \(N, 299, 299, 3\), not "):
+def test_what_openvino_would_convert_in_silence_is_refused(float32: Probabilities, wrong: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"uint8 is required, not|is not \[N, 299, 299, 3\]"):
         float32.predict(wrong)
 
 
-def test_it_says_what_it_is(float32: OpenVinoInceptionV3Engine) -> None:
-    name, version, precision = float32.description.split()
+def test_it_says_what_it_is(float32: Probabilities) -> None:
+    name, version, precision = float32.engine.description.split()
     assert (name, precision) == ("openvino", "(float32)")
     assert version.replace(".", "").isdigit()
 
 
-def test_bfloat16_says_so(bfloat16: OpenVinoInceptionV3Engine) -> None:
-    assert bfloat16.description.endswith("(bfloat16)")
+def test_bfloat16_says_so(bfloat16: Probabilities) -> None:
+    assert bfloat16.engine.description.endswith("(bfloat16)")
 
 
-def test_it_is_refused_where_the_cpu_has_no_bfloat16(
-    monkeypatch: pytest.MonkeyPatch, reference: InceptionV3Engine
-) -> None:
+def test_it_is_refused_where_the_cpu_has_no_bfloat16(monkeypatch: pytest.MonkeyPatch, reference: Probabilities) -> None:
     monkeypatch.setattr(module, "cpu_has_bfloat16", lambda: False)
-    with pytest.raises(ModelError, match=r"no bfloat16; set inception_v3\.openvino_precision to float32 or auto"):
-        OpenVinoInceptionV3Engine(reference.model, precision="bfloat16")
+    with pytest.raises(ModelError, match=r"no bfloat16; set openvino_precision to float32 or auto"):
+        open_openvino(reference.stored, precision="bfloat16")
 
 
-def test_auto_on_this_machine(reference: InceptionV3Engine) -> None:
+def test_auto_on_this_machine(reference: Probabilities) -> None:
     has = module.cpu_has_bfloat16()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file() and "flags" in (text := cpuinfo.read_text()):
         assert has == any(flag in text.split() for flag in ("avx512_bf16", "amx_bf16", "avx_ne_convert"))
     assert choose_engine("auto", providers=["CPUExecutionProvider"]) == ("openvino" if has else "onnxruntime")
-    engine = open_inception_v3(reference.model, engine="auto")
+    engine = open_engine(reference.stored, ModelSettings(engine="auto"))
     engine.warm_up()
-    assert isinstance(engine, OpenVinoInceptionV3Engine) == has
+    assert isinstance(engine, OpenVinoEngine) == has
 
 
 @pytest.mark.parametrize("content", [b"", b"not a graph", tiny_graph().SerializeToString()[:-40]])
 def test_a_broken_file_is_a_model_error(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(ModelError, match=r"model tiny:1 \(ONNX IR 8, opset 17, .* by the installed openvino 20"):
-        OpenVinoInceptionV3Engine(tiny_model(tmp_path, content))
+        open_openvino(tiny_model(tmp_path, content))
 
 
 def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
     model = tiny_model(tmp_path)
     model.onnx_path.unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        OpenVinoInceptionV3Engine(model)
+        open_openvino(model)
 
 
 @pytest.mark.parametrize(
@@ -175,23 +185,26 @@ def test_a_missing_file_is_a_model_error(tmp_path: Path) -> None:
     [
         ("input", {"name": "other", "dtype": "float32", "shape": [None, 4]}),
         ("input", {"name": "features", "dtype": "uint8", "shape": [None, 4]}),
-        ("output", {"name": "probabilities", "dtype": "float32", "shape": [None, 4]}),
+        ("input", {"name": "features", "dtype": "float32", "shape": [None, 4, 4]}),
+        ("output", {"name": "other", "dtype": "float32", "shape": [None, 3]}),
+        ("output", {"name": "probabilities", "dtype": "float64", "shape": [None, 3]}),
     ],
-    ids=["input name", "input dtype", "classes"],
+    ids=["input name", "input dtype", "input rank", "output name", "output dtype"],
 )
 def test_a_graph_that_is_not_what_its_metadata_says(tmp_path: Path, kind: str, spec: dict[str, Any]) -> None:
-    model = tiny_model(tmp_path, **{f"{kind}s": [TensorSpec(**spec)]})
-    with pytest.raises(ModelError, match=f"tiny:1: the graph's {kind}s are .* its metadata says"):
-        OpenVinoInceptionV3Engine(model)
+    scores = {"scores": spec["name"]} if kind == "output" else {}
+    model = tiny_model(tmp_path, **{f"{kind}s": [TensorSpec(**spec)], **scores})
+    with pytest.raises(ModelError, match=f"tiny:1 .*: the graph's {kind}s are .* its metadata says"):
+        open_openvino(model)
 
 
-@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (0, module.available_cores())])
+@pytest.mark.parametrize(("threads", "expected"), [(1, 1), (0, available_cores())])
 def test_threads(tmp_path: Path, threads: int, expected: int) -> None:
-    engine = OpenVinoInceptionV3Engine(tiny_model(tmp_path), threads=threads)
+    engine = open_openvino(tiny_model(tmp_path), threads=threads)
     assert engine._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == expected
 
 
-GUARDED = "from serving.engines.openvino_inception_v3 import cpu_has_bfloat16; cpu_has_bfloat16()"
+GUARDED = "from serving.core.openvino_engine import cpu_has_bfloat16; cpu_has_bfloat16()"
 
 
 @pytest.mark.parametrize(("code", "reports"), [(GUARDED, False), ("import openvino", True)], ids=["ours", "plain"])

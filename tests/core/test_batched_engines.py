@@ -13,20 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serving.core.batcher import MicroBatcher
-from serving.engines import ImageEngine, InceptionV3Engine, IrisEngine
-from serving.store.models import open_model
-
-Rows = np.ndarray[Any, Any]
+from tests.core.probabilities import Probabilities, Rows
 
 
 @pytest.fixture(scope="module")
-def iris(model_store: Path) -> IrisEngine:  # noqa: ARG001
-    return IrisEngine(open_model("iris:latest"))
+def iris(model_store: Path) -> Probabilities:  # noqa: ARG001
+    return Probabilities("iris")
 
 
 @pytest.fixture(scope="module")
-def inception_v3(model_store: Path) -> InceptionV3Engine:  # noqa: ARG001
-    return InceptionV3Engine(open_model("inception_v3:latest"))
+def inception_v3(model_store: Path) -> Probabilities:  # noqa: ARG001
+    return Probabilities("inception_v3")
 
 
 @pytest.fixture(scope="module")
@@ -35,20 +32,20 @@ def images() -> Rows:
 
 
 @pytest.fixture(scope="module")
-def expected_of_images(inception_v3: InceptionV3Engine, images: Rows) -> Rows:
+def expected_of_images(inception_v3: Probabilities, images: Rows) -> Rows:
     """The answer for each image alone."""
     return np.concatenate([inception_v3.predict(image[np.newaxis]) for image in images])
 
 
 def ask(
-    engine: IrisEngine | ImageEngine, requests: list[tuple[Rows, bool, int]], *, max_batch_rows: int, in_thread: bool
+    engine: Probabilities, requests: list[tuple[Rows, bool, int]], *, max_batch_rows: int, in_thread: bool
 ) -> list[Rows]:
     """The answers to requests, each of rows, alone or not, and the loop's turns before it is sent."""
 
     async def send() -> list[Rows]:
         with ThreadPoolExecutor(1) as executor:
             batcher = MicroBatcher(
-                engine.predict,
+                engine.engine.run,
                 max_batch_rows=max_batch_rows,
                 max_queue_rows=100_000,
                 executor=executor if in_thread else None,
@@ -57,7 +54,8 @@ def ask(
             async def one(rows: Rows, alone: bool, turns: int) -> Rows:
                 for _ in range(turns):
                     await asyncio.sleep(0)
-                return await batcher.submit(rows, alone=alone)
+                found = await batcher.submit({engine.stored.metadata.inputs[0].name: rows}, alone=alone)
+                return found[engine.stored.metadata.scores]
 
             return await asyncio.gather(*(one(*request) for request in requests))
 
@@ -75,7 +73,7 @@ _rows = st.lists(st.tuples(_number, _number, _number, _number), min_size=1, max_
     in_thread=st.booleans(),
 )
 def test_iris_rows_get_the_same_bits_in_any_batch(
-    iris: IrisEngine, requests: list[tuple[Any, bool, int]], max_batch_rows: int, in_thread: bool
+    iris: Probabilities, requests: list[tuple[Any, bool, int]], max_batch_rows: int, in_thread: bool
 ) -> None:
     sent = [(np.array(rows, np.float32), alone, turns) for rows, alone, turns in requests]
     answers = ask(iris, sent, max_batch_rows=max_batch_rows, in_thread=in_thread)
@@ -94,7 +92,7 @@ def test_iris_rows_get_the_same_bits_in_any_batch(
     max_batch_rows=st.integers(2, 8),
 )
 def test_images_get_the_same_probabilities_in_any_batch(
-    inception_v3: InceptionV3Engine,
+    inception_v3: Probabilities,
     images: Rows,
     expected_of_images: Rows,
     requests: list[tuple[list[int], bool, int]],

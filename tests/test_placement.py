@@ -1,4 +1,4 @@
-"""Which engine the settings, the machine and what is installed lead to. The engines here are fakes."""
+"""Which engine an entry, the machine and what is installed lead to. The engines here are fakes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from serving import placement
+from serving.core import onnxruntime_engine, openvino_engine
 from serving.core.errors import ModelError
-from serving.engines import InceptionV3Engine, openvino_inception_v3, selection
-from serving.engines.selection import check_engine, choose_engine, open_inception_v3
+from serving.placement import check_engine, choose_engine, open_engine
+from serving.settings.models import ModelSettings
 from tests.tiny_models import tiny_model
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 CPU = ["CPUExecutionProvider"]
 GPU = ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
@@ -38,14 +40,14 @@ class FakeMachine:
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> FakeMachine:
     fake = FakeMachine()
-    monkeypatch.setattr(selection, "openvino_is_installed", fake.openvino_is_installed)
-    monkeypatch.setattr(selection, "cpu_has_bfloat16", fake.cpu_has_bfloat16)
+    monkeypatch.setattr(placement, "openvino_is_installed", fake.openvino_is_installed)
+    monkeypatch.setattr(placement, "cpu_has_bfloat16", fake.cpu_has_bfloat16)
     return fake
 
 
 class FakeEngine:
-    def __init__(self, model: Any, **options: Any) -> None:
-        self.model = model
+    def __init__(self, *given: Any, **options: Any) -> None:
+        self.given = given
         self.options = options
 
 
@@ -55,8 +57,8 @@ class FakeOpenVinoEngine(FakeEngine):
 
 @pytest.fixture
 def engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "InceptionV3Engine", FakeEngine)
-    monkeypatch.setattr(selection, "OpenVinoInceptionV3Engine", FakeOpenVinoEngine)
+    monkeypatch.setattr(onnxruntime_engine, "OnnxRuntimeEngine", FakeEngine)
+    monkeypatch.setattr(placement, "OpenVinoEngine", FakeOpenVinoEngine)
 
 
 @pytest.mark.parametrize(
@@ -99,20 +101,38 @@ def test_the_cpu_is_not_asked_where_openvino_is_not_installed(machine: FakeMachi
     ],
 )
 @pytest.mark.usefixtures("engines")
-def test_precision(machine: FakeMachine, precision: Any, bfloat16: bool, expected: str) -> None:
+def test_precision(machine: FakeMachine, tmp_path: Path, precision: Any, bfloat16: bool, expected: str) -> None:
     machine.bfloat16 = bfloat16
-    model: Any = object()
-    engine: Any = open_inception_v3(model, engine="openvino", threads=3, openvino_precision=precision)
+    model = tiny_model(tmp_path)
+    entry = ModelSettings(engine="openvino", threads=3, openvino_precision=precision)
+    engine: Any = open_engine(model, entry)
     assert type(engine) is FakeOpenVinoEngine
-    assert (engine.model, engine.options) == (model, {"threads": 3, "precision": expected})
+    assert engine.given == (model.onnx_path, model.metadata.signature)
+    assert engine.options == {"origin": model.origin, "threads": 3, "precision": expected}
 
 
 @pytest.mark.usefixtures("engines")
-def test_onnxruntime_is_the_default_and_gets_its_providers(machine: FakeMachine) -> None:
-    engine: Any = open_inception_v3(object(), threads=2, providers=GPU)  # type: ignore[arg-type]
+def test_onnxruntime_is_the_default_and_gets_its_providers(machine: FakeMachine, tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    engine: Any = open_engine(model, ModelSettings(threads=2, providers=GPU))
     assert type(engine) is FakeEngine
-    assert engine.options == {"threads": 2, "providers": GPU}
+    assert engine.given == (model.onnx_path, model.metadata.signature)
+    assert engine.options == {"origin": model.origin, "threads": 2, "providers": GPU}
     assert machine.asked == []
+
+
+@pytest.mark.usefixtures("engines")
+@pytest.mark.parametrize(("kind", "threads"), [("rows", 1), ("tensors", 0)])
+def test_threads_are_those_of_the_kind_unless_the_entry_says(tmp_path: Path, kind: Any, threads: int) -> None:
+    changes = {} if kind == "rows" else {"kind": "tensors", "task": "raw"}
+    engine: Any = open_engine(tiny_model(tmp_path, **changes), ModelSettings())
+    assert engine.options["threads"] == threads
+
+
+def test_only_onnx_is_served(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path, format="tensorflow_savedmodel")
+    with pytest.raises(ModelError, match="model tiny:1 is a tensorflow_savedmodel; only ONNX models are served"):
+        open_engine(model, ModelSettings())
 
 
 def test_openvino_that_is_not_there_is_an_error_that_names_the_extra(
@@ -120,8 +140,9 @@ def test_openvino_that_is_not_there_is_an_error_that_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     for load in (
-        lambda: open_inception_v3(tiny_model(tmp_path), engine="openvino"),
-        openvino_inception_v3.cpu_has_bfloat16,
+        lambda: open_engine(tiny_model(tmp_path), ModelSettings(engine="openvino", openvino_precision="float32")),
+        lambda: open_engine(tiny_model(tmp_path), ModelSettings(engine="openvino")),
+        openvino_engine.cpu_has_bfloat16,
     ):
         with pytest.raises(ModelError, match=r"the extra `openvino` \(pip install 'model-serving\[openvino\]'\)"):
             load()
@@ -143,18 +164,18 @@ def test_a_failing_import_is_a_model_error_too(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.delitem(sys.modules, "openvino", raising=False)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModelError, match=r"libtbb\.so\.12.*or set the engine to onnxruntime"):
-        openvino_inception_v3.cpu_has_bfloat16()
+        openvino_engine.cpu_has_bfloat16()
 
 
 def test_engines_say_what_they_are(tmp_path: Path) -> None:
-    engine = InceptionV3Engine(tiny_model(tmp_path))
+    engine = open_engine(tiny_model(tmp_path), ModelSettings())
     assert engine.description.startswith("onnxruntime 1.")
     assert engine.description.endswith(" (float32, CPUExecutionProvider)")
 
 
 def test_neither_importing_nor_looking_imports_openvino() -> None:
     code = (
-        "import sys, serving.engines; from serving.engines.openvino_inception_v3 import openvino_is_installed; "
+        "import sys, serving.placement; from serving.core.openvino_engine import openvino_is_installed; "
         "openvino_is_installed(); print('openvino' in sys.modules)"
     )
     done = subprocess.run(
