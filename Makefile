@@ -50,7 +50,7 @@ test: install  ## run all tests
 	$(BIN)/python -m pytest $(ALONE)
 
 # All tests run on one Python; on the others, what a start needs, and tests of what depends on versions of libraries.
-STARTS := tests/smoke tests/engines tests/grpc tests/test_runners.py tests/test_models.py tests/test_settings.py
+STARTS := tests/smoke tests/core tests/grpc tests/bento/test_runners.py tests/store/test_models.py tests/settings
 .PHONY: test-python test-pythons
 test-python: install  ## train, serve, predict and run some quick tests; for PYTHON=, with VENV= for an environment of its own
 	$(BIN)/python -m pytest --quiet --dist loadfile --numprocesses 2 $(STARTS)
@@ -63,6 +63,16 @@ test-pythons: install  ## run test-python on every other supported Python that i
 		$(MAKE) --no-print-directory test-python PYTHON="$$program" VENV=".build/python$$version" </dev/null || exit; \
 	done < <(bash requirements/python.sh list); \
 	test "$$others" = 1 || echo "no supported Python other than $$here was found: nothing is tested on another"
+
+# Models and photos out of other packages' wheels, the same ones on every Python: nothing of them is installed.
+.PHONY: test-packages
+.build/wheels/.fetched: requirements/test-packages.txt | $(VENV)/.installed
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes \
+		--python-version 3.11 --implementation cp --abi cp311 --abi none --platform manylinux_2_28_x86_64 \
+		--platform any --dest .build/wheels --requirement requirements/test-packages.txt
+	touch $@
+
+test-packages: .build/wheels/.fetched  ## fetch the models that some tests take out of other packages
 
 # The optional engine is tested where it is installed, in an environment of its own: the default one shows that
 # nothing needs it.

@@ -8,7 +8,6 @@ from typing import Literal, Protocol
 
 from serving.core.engine import Engine
 from serving.core.errors import ModelError
-from serving.core.onnxruntime_engine import OnnxRuntimeEngine
 from serving.core.openvino_engine import OpenVinoEngine, cpu_has_bfloat16, not_installed, openvino_is_installed
 from serving.core.tensors import Tensors
 from serving.settings.models import ModelSettings
@@ -55,6 +54,9 @@ def open_engine(stored: StoredModel, settings: ModelSettings) -> Engine:
         raise ModelError(f"model {stored.tag} is a {metadata.format}; only ONNX models are served")
     threads = settings.limits(metadata.kind).threads
     if choose_engine(settings.engine, providers=settings.providers) == "onnxruntime":
+        # Here, as the supervisor of a server makes the same service and loads no engine.
+        from serving.core.onnxruntime_engine import OnnxRuntimeEngine
+
         return OnnxRuntimeEngine(
             stored.onnx_path,
             metadata.signature,

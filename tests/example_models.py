@@ -19,6 +19,7 @@ IR_VERSION = 8
 _ELEMENT = {
     "float32": TensorProto.FLOAT,
     "float64": TensorProto.DOUBLE,
+    "uint8": TensorProto.UINT8,
     "int64": TensorProto.INT64,
     "bool": TensorProto.BOOL,
     "string": TensorProto.STRING,

@@ -1,1 +1,1 @@
-"""The batch pattern: rows that nobody waits for lie in a database and are scored later, in sets."""
+"""The batch pattern: rows are kept in a database and scored later, in chunks."""

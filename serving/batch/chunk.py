@@ -1,4 +1,4 @@
-"""Claiming rows and writing what came of them, in sets. Each kind of database has its own way."""
+"""Claiming rows in chunks and writing their predictions. Each kind of database has its own statements."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Protocol
 from sqlalchemy import Connection, Select, String, Text, cast, select, type_coerce
 
 from serving.batch.database import Kind
-from serving.batch.scope import Pass
+from serving.batch.scope import Scan
 from serving.batch.tables import Item
 from serving.codecs.base import RowAnswers
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Rows that are scored together, in the order of their ids. `claim` is what holds them where locks do not."""
+    """Rows that are scored together, in the order of their ids. `claim` holds them where there are no row locks."""
 
     ids: tuple[int, ...]
     values: tuple[str, ...]
@@ -26,8 +26,8 @@ class Chunk:
         return self.ids[-1]
 
 
-class Written(NamedTuple):
-    """How many rows of a chunk got what. The others had been given to another scorer."""
+class ChunkResult(NamedTuple):
+    """How many rows of a chunk were written. The others belonged to another scorer by then."""
 
     succeeded: int
     failed: int
@@ -37,24 +37,24 @@ class Chunks(Protocol):
     """The rows of one kind of database."""
 
     leases: bool
-    """Whether claims are committed by themselves and end after a time; else they are locks, and a chunk is one
+    """Whether a claim is a transaction of its own and ends after a time. Otherwise claims are locks, and a chunk is one
     transaction from the claim to the predictions."""
 
-    def claim(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
-        """At most `rows` rows of `walk` with ids above `after`, that nobody else has; `None` when there are none."""
+    def claim(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
+        """At most `rows` unclaimed rows of `scan` with ids above `after`; `None` when there are none."""
 
-    def take(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
-        """As `claim`, but who has rows is waited for, and claims of others are void."""
+    def take(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
+        """As `claim`, but waits for row locks of other scorers and ignores their claims."""
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
-        """Write what came of the rows of `chunk`, as far as it is still theirs."""
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> ChunkResult:
+        """Write the predictions of the rows of `chunk` that this scorer still holds."""
 
 
-def selection(kind: Kind, walk: Pass, *, after: int, rows: int) -> Select[tuple[int, str]]:
-    """Ids of the next rows, and their values as the text that they are."""
-    # PostgreSQL's driver would decode JSON; that is the predictor's work.
+def selection(kind: Kind, scan: Scan, *, after: int, rows: int) -> Select[tuple[int, str]]:
+    """Ids of the next rows, and their values as JSON text."""
+    # As text, since PostgreSQL's driver would decode JSON, which the predictor does.
     values: Any = cast(Item.values, Text) if kind == "postgresql" else type_coerce(Item.values, String)
-    return select(Item.id, values).where(*walk.conditions(), Item.id > after).order_by(Item.id).limit(rows)
+    return select(Item.id, values).where(*scan.conditions(), Item.id > after).order_by(Item.id).limit(rows)
 
 
 def fetch(connection: Connection, statement: Select[tuple[int, str]], claim: str | None = None) -> Chunk | None:

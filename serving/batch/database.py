@@ -38,8 +38,8 @@ class Database:
 
     Args:
         connections: at most so many at a time.
-        idle_seconds: the server rolls back and closes what has stood still for so long by its own clock, in the middle
-            of a transaction too. SQLite has no server that could.
+        idle_seconds: the server rolls back and closes a connection that is idle for this long by its own clock, also in
+            the middle of a transaction. SQLite has no server that could.
 
     Raises:
         ConfigurationError: the URL cannot be used; the message does not have its password.

@@ -127,7 +127,7 @@ class _JsonLines:
 
 
 def _json(text: str | None) -> msgspec.Raw | str | None:
-    """JSON as it is; what somebody put into a SQLite table that is none, such as NaN, as text."""
+    """Values that are not valid JSON (SQLite does not check, e.g. NaN) are exported as text."""
     if text is None:
         return None
     try:

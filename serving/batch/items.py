@@ -1,4 +1,4 @@
-"""Rows and runs as others see them: page by page, by id, and added a few at a time."""
+"""Rows and runs for the HTTP routes: page by page, by id, and added a few at a time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_items(database: Database, rows: Sequence[tuple[str, Any]]) -> list[int]:
         if connection.dialect.insert_executemany_returning_sort_by_parameter_order:
             statement = insert(Item).returning(Item.id, sort_by_parameter_order=True)
             return list(connection.execute(statement, parameters).scalars())
-        ids = []  # MySQL proper does not return what it has inserted
+        ids = []  # MySQL, other than MariaDB, does not return what it has inserted
         for parameter in parameters:
             inserted: Any = connection.execute(insert(Item).values(parameter)).inserted_primary_key
             ids.append(int(inserted[0]))
@@ -59,7 +59,7 @@ def _items(kind: Kind) -> Select[Any]:
 
 
 def _text(column: InstrumentedAttribute[Any], kind: Kind) -> Any:
-    """JSON as the text that it is: other programs may have written what Python would not read."""
+    """JSON as text: other programs may have written what Python would not read."""
     text: Any = cast(column, Text) if kind == "postgresql" else type_coerce(column, String)
     return text.label(column.key)
 

@@ -7,8 +7,8 @@ from itertools import chain
 
 from sqlalchemy import Connection
 
-from serving.batch.chunk import Chunk, Written, fetch, selection
-from serving.batch.scope import Pass
+from serving.batch.chunk import Chunk, ChunkResult, fetch, selection
+from serving.batch.scope import Scan
 from serving.codecs.base import RowAnswers
 
 # Several times quicker than an UPDATE with a join, which makes a copy of the rows first. The rows are there and are
@@ -22,21 +22,21 @@ _MOST_CHARACTERS = 2_000_000
 
 
 class MysqlChunks:
-    """Locks end with their transaction, and that with its connection: a scorer that dies leaves nothing."""
+    """Locks end with their transaction, and it ends with its connection: a scorer that dies leaves nothing locked."""
 
     leases = False
 
-    def claim(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
-        return fetch(connection, selection("mysql", walk, after=after, rows=rows).with_for_update(skip_locked=True))
+    def claim(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
+        return fetch(connection, selection("mysql", scan, after=after, rows=rows).with_for_update(skip_locked=True))
 
-    def take(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
-        return fetch(connection, selection("mysql", walk, after=after, rows=rows).with_for_update())
+    def take(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
+        return fetch(connection, selection("mysql", scan, after=after, rows=rows).with_for_update())
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> ChunkResult:
         columns = (predictions.predictions, predictions.labels, predictions.errors)
         many_rows(connection, _HEAD, "(%s,'','0',%s,%s,%s)", list(zip(chunk.ids, *columns, strict=True)), _TAIL, tag)
         failed = sum(error is not None for error in predictions.errors)
-        return Written(len(chunk.ids) - failed, failed)
+        return ChunkResult(len(chunk.ids) - failed, failed)
 
 
 def many_rows(

@@ -1,4 +1,4 @@
-"""Trying again what a database refused for a moment."""
+"""Repeating a call to a database that failed for a moment."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _Result = TypeVar("_Result")
 
 
 class DatabaseAwayError(ServingError):
-    """The database did not come back in time. What was committed stays, and the same command goes on from there."""
+    """The database did not come back in time. Committed chunks stay, and the same command continues from there."""
 
     code = "unavailable"
 
 
 class Persistent:
-    """Calls what uses the database until it works.
+    """Repeats a call that uses the database until it succeeds.
 
-    Another transaction in the way, or a database that is away, is waited for up to `seconds` since it last worked;
-    `sleep` waits and `tell` is told why.
+    It waits for a conflicting transaction to end, or for the database to come back, for up to `seconds` since the last
+    success. `sleep` waits, and `tell` is called with the reason.
 
     Raises, when called:
-        DatabaseAwayError: it has not worked for so long.
-        sqlalchemy.exc.DBAPIError: something that waiting does not help, such as a full disk.
+        DatabaseAwayError: there was no success within `seconds`.
+        sqlalchemy.exc.DBAPIError: an error that waiting does not mend, such as a full disk.
     """
 
     def __init__(
@@ -60,12 +60,14 @@ class Persistent:
                 reason = "is busy" if conflict else "is away"
                 if now - first_failure >= self._seconds:
                     message = f"{self._database} {reason}, for {self._seconds:g} s now: {cause(error)}"
-                    raise DatabaseAwayError(f"{message}; what was committed stays, begin again to go on") from error
+                    raise DatabaseAwayError(
+                        f"{message}; committed rows stay, run the command again to continue"
+                    ) from error
                 if not conflict:
                     self._tell(f"the database {reason}, trying again: {cause(error)}")
                 self._sleep(backoff.next())
 
 
 def cause(error: DBAPIError) -> str:
-    """What the driver says, without the statement and its values."""
+    """The message of the driver, without the statement and its values."""
     return " ".join(str(error.orig).split())

@@ -10,8 +10,8 @@ import psycopg
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from serving.batch.chunk import Chunk, Written, fetch, selection
-from serving.batch.scope import Pass
+from serving.batch.chunk import Chunk, ChunkResult, fetch, selection
+from serving.batch.scope import Scan
 from serving.codecs.base import RowAnswers
 
 _TABLE = """
@@ -30,28 +30,28 @@ _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
 
 class PostgresChunks:
-    """Locks end with their transaction, and that with its connection: a scorer that dies leaves nothing."""
+    """Locks end with their transaction, and it ends with its connection: a scorer that dies leaves nothing locked."""
 
     leases = False
 
-    def claim(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
-        statement = selection("postgresql", walk, after=after, rows=rows)
+    def claim(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
+        statement = selection("postgresql", scan, after=after, rows=rows)
         return fetch(connection, statement.with_for_update(skip_locked=True))
 
-    def take(self, connection: Connection, walk: Pass, *, after: int, rows: int) -> Chunk | None:
-        # What the chunk before it has left there goes with the end of the transaction only.
+    def take(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
+        # The rows of the chunk before it are deleted at the end of the transaction only.
         connection.exec_driver_sql(_TABLE)
         connection.exec_driver_sql("TRUNCATE scored")
-        return fetch(connection, selection("postgresql", walk, after=after, rows=rows).with_for_update())
+        return fetch(connection, selection("postgresql", scan, after=after, rows=rows).with_for_update())
 
-    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> Written:
+    def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> ChunkResult:
         connection.exec_driver_sql(_TABLE)
         columns = (map(str, chunk.ids), predictions.predictions, predictions.labels, predictions.errors)
         copy_rows(connection, "scored", zip(*columns, strict=True))
         bounds = {"tag": tag, "first": chunk.ids[0], "last": chunk.last_id}
         written = connection.exec_driver_sql(_UPDATE, bounds).rowcount
         failed = sum(error is not None for error in predictions.errors)
-        return Written(written - failed, failed)
+        return ChunkResult(written - failed, failed)
 
 
 def copy_rows(connection: Connection, target: str, rows: Iterable[Sequence[str | None]]) -> None:

@@ -1,4 +1,4 @@
-"""`serving batch score --every`: runs at a fixed beat, for machines without a scheduler."""
+"""`serving batch score --every`: runs at a fixed interval, for machines without a scheduler."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from apscheduler.triggers.interval import IntervalTrigger
 def run_every(
     seconds: float, run: Callable[[], object], *, stop: Callable[[], object], skipped: Callable[[], object]
 ) -> None:
-    """Call `run` now and every `seconds`, until SIGTERM or Ctrl-C; then `stop`, and wait for the end of the run.
+    """Call `run` now and every `seconds` until SIGTERM or Ctrl-C; then call `stop` and wait for the end of the run.
 
-    A beat during which a run is still going on is skipped, and `skipped` called. What `run` raises is its own affair.
+    When a run still goes on when the next one is due, the next one is skipped and `skipped` is called. Exceptions from
+    `run` are logged and do not end the schedule.
     """
     ending = Event()
 
@@ -31,11 +32,11 @@ def run_every(
         stop()
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    # It warns of beats that are skipped, which the caller does too.
+    # It warns of runs that are skipped, which the caller does too.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     scheduler: Any = BackgroundScheduler(timezone="UTC")
     scheduler.add_listener(lambda _event: skipped(), EVENT_JOB_MAX_INSTANCES)
-    # Late beats, after the machine slept, are one.
+    # Several runs that are overdue, after the machine slept, become one.
     scheduler.add_job(
         run,
         IntervalTrigger(seconds=seconds, timezone="UTC"),

@@ -1,4 +1,4 @@
-"""Which rows a run is about."""
+"""The rows that a run is about."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from sqlalchemy import ColumnElement
 from serving.batch.tables import Item, Status
 
 Policy = Literal["retry-failed", "retry-all", "leave"]
-"""What becomes of rows that were scored before: failed ones again, all again, or none."""
+"""What a run does with rows that were scored before: score failed ones again, score all again, or leave them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Rows by time of insertion (`since` ≤ t < `until`), by id (both ends belong to it) and by model."""
+    """Rows by time of insertion (`since` ≤ t < `until`), by id (both ends included) and by model."""
 
     since: datetime | None = None
     until: datetime | None = None
@@ -45,10 +45,10 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
-    """One walk over a scope in the order of the ids: the rows of one state and of the models that are scored alike.
+class Scan:
+    """One scan over a scope in the order of the ids: the rows of some states and of one model.
 
-    `model` of `None` is every model that is not in `known`.
+    A `model` of `None` means every model that is not in `known`.
     """
 
     scope: Scope
@@ -69,18 +69,18 @@ class Pass:
         return found
 
 
-def passes(scope: Scope, policy: Policy, *, known: Sequence[str], max_attempts: int, began: datetime) -> list[Pass]:
-    """The walks of a run, failed rows first: those that fail in this run are not tried again in it."""
+def scans_of(scope: Scope, policy: Policy, *, known: Sequence[str], max_attempts: int, began: datetime) -> list[Scan]:
+    """The scans of a run. Failed rows come first, so that rows that fail in this run are not tried again in it."""
     wanted = [name for name in known if scope.model in (None, name)]
     models: list[str | None] = [*wanted, *([None] if scope.model is None or scope.model not in known else [])]
-    found: list[Pass] = []
+    found: list[Scan] = []
     for model in models:
         if policy == "retry-all":
-            found.append(Pass(scope, tuple(Status), model, known))
+            found.append(Scan(scope, tuple(Status), model, known))
             continue
         if policy == "retry-failed":
-            found.append(Pass(scope, (Status.FAILED,), model, known, max_attempts, began))
-        found.append(Pass(scope, (Status.UNPREDICTED,), model, known))
+            found.append(Scan(scope, (Status.FAILED,), model, known, max_attempts, began))
+        found.append(Scan(scope, (Status.UNPREDICTED,), model, known))
     return found
 
 

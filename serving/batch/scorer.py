@@ -1,4 +1,4 @@
-"""A run: claim rows, predict them in one engine call, write what came of them, and on to the next.
+"""A run: claim a chunk of rows, predict them, write the predictions, and repeat.
 
 Where the database has row locks (PostgreSQL, MariaDB, MySQL) a chunk is one transaction: its rows are locked by
 `FOR UPDATE SKIP LOCKED` while they are predicted, so each row is written once, nothing is left half-written, and the
@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 from serving.batch import runs
 from serving.batch.checks import unknown_model
-from serving.batch.chunk import Chunk, Written, chunks_of
+from serving.batch.chunk import Chunk, ChunkResult, chunks_of
 from serving.batch.database import Database
 from serving.batch.persistence import Persistent
 from serving.batch.predictor import OpenPredictor, Predictor
+from serving.batch.run_limits import StoppedError, Stopper
 from serving.batch.runs import Outcome
-from serving.batch.scope import Pass, Policy, Scope, passes
-from serving.batch.stopping import StoppedError, Stopper
+from serving.batch.scope import Policy, Scan, Scope, scans_of
 from serving.codecs.base import RowAnswers
 
 _POLL_SECONDS = 0.5
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is to do; `limit` and `deadline` end it early."""
+    """The options of a run; `limit` and `deadline` end it early."""
 
     scope: Scope = field(default_factory=Scope)
     policy: Policy = "retry-failed"
@@ -50,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What came of a run. `remaining` rows of its scope have no prediction yet; `seconds` from its beginning."""
+    """The result of a run. `remaining` rows of its scope have no prediction yet; `seconds` is its duration."""
 
     run: int
     outcome: Outcome
@@ -73,14 +73,14 @@ class Progress(Protocol):
         """A chunk has been committed."""
 
     def trouble(self, message: str) -> None:
-        """Something is waited for."""
+        """The run waits; the message says for what."""
 
 
 class Scorer:
-    """One run at a time over a database. `stopper` ends it after the chunk that it is at.
+    """Runs over a database, one at a time. `stopper` ends a run after its current chunk.
 
     Raises, from `run`:
-        DatabaseAwayError, sqlalchemy.exc.DBAPIError: the database; what was committed stays.
+        DatabaseAwayError, sqlalchemy.exc.DBAPIError: the database failed; committed chunks stay.
         ModelError: the model of a row cannot be loaded.
     """
 
@@ -109,7 +109,7 @@ class Scorer:
         except BaseException as error:
             self._note_failure(begun.id, error)
             raise
-        # Without the stopper, which has ended the run before.
+        # Without the stopper: it may have ended the run already.
         closing = Persistent(self._database, seconds=plan.retry_seconds, tell=self._progress.trouble)
         closing(lambda: runs.finish(self._database, begun.id, outcome))
         claimed, succeeded, failed = closing(lambda: runs.counts(self._database, begun.id))
@@ -117,7 +117,7 @@ class Scorer:
         return Summary(begun.id, outcome, claimed, succeeded, failed, remaining, time.monotonic() - began)
 
     def _note_failure(self, run_id: int, error: BaseException) -> None:
-        """As far as that is possible: the database may be what has failed."""
+        """Note the failure if possible; the database itself may have failed."""
         try:
             text = str(error) if not hasattr(error, "orig") else str(error.orig)
             runs.finish(self._database, run_id, Outcome.FAILED, text or type(error).__name__)
@@ -125,7 +125,7 @@ class Scorer:
             return
 
     def predict(self, model: str | None, chunk: Chunk) -> tuple[RowAnswers, str | None]:
-        """What comes of the rows of a chunk, and the tag of the model; a model of `None` is an unknown one."""
+        """The answers to the rows of a chunk, and the tag of the model. A model of `None` is one that is not served."""
         if model is None:
             nothing: list[str | None] = [None] * len(chunk.ids)
             error = unknown_model(None, self._models)
@@ -140,7 +140,7 @@ class Scorer:
 
 
 class _Run:
-    def __init__(self, scorer: Scorer, plan: Plan, begun: runs.Begun, persistent: Persistent) -> None:
+    def __init__(self, scorer: Scorer, plan: Plan, begun: runs.RunStarted, persistent: Persistent) -> None:
         self._scorer = scorer
         self._database = scorer._database
         self._progress = scorer._progress
@@ -149,7 +149,7 @@ class _Run:
         self._plan = plan
         self._run_id = begun.id
         self._scope = _bounded(plan.scope, begun.last_id)
-        self._passes = passes(
+        self._scans = scans_of(
             self._scope,
             plan.policy,
             known=list(scorer._models),
@@ -159,7 +159,7 @@ class _Run:
         self._chunks = chunks_of(self._database.kind, lease_seconds=plan.lease_seconds)
         self._left = plan.limit
         if plan.deadline is not None:
-            # By the database's clock, and from here on by one that nobody sets.
+            # The deadline is by the database's clock; from here on a monotonic clock counts.
             left = plan.deadline if isinstance(plan.deadline, timedelta) else plan.deadline - begun.at
             self._stopper.end_in(left.total_seconds())
 
@@ -169,21 +169,21 @@ class _Run:
             if self._plan.policy == "retry-all":
                 self._persistent(self._replace_all)
             else:
-                self._walk_until_done()
+                self._scan_until_done()
         except StoppedError as stopped:
             return stopped.outcome
         return Outcome.DONE
 
     def _total(self) -> int:
-        total = runs.matching(self._database, self._passes)
+        total = runs.matching(self._database, self._scans)
         return total if self._left is None else min(total, self._left)
 
-    def _walk_until_done(self) -> None:
-        """Until nothing is left: what others have claimed is waited for, as they may die."""
+    def _scan_until_done(self) -> None:
+        """Repeat until no row is left. Rows that other scorers have claimed are waited for, since those may die."""
         waited = remaining = None
         while True:
-            for walk in self._passes:
-                self._walk(walk)
+            for scan in self._scans:
+                self._scan(scan)
             if self._left == 0:
                 return
             found = self._persistent(lambda: runs.unpredicted(self._database, self._scope))
@@ -193,81 +193,81 @@ class _Run:
                 remaining, waited = found, time.monotonic()
             elif waited is not None and time.monotonic() - waited > 2 * self._plan.lease_seconds:
                 raise StoppedError(Outcome.BLOCKED)
-            self._progress.trouble(f"{found} rows have been claimed by others; waiting for what becomes of them")
+            self._progress.trouble(f"{found} rows are claimed by other scorers; waiting for them")
             self._stopper.check()
             self._stopper.sleep(_POLL_SECONDS)
 
-    def _walk(self, walk: Pass) -> None:
-        if not self._prepare(walk):
+    def _scan(self, scan: Scan) -> None:
+        if not self._prepare(scan):
             return
         after = 0
         while self._left != 0:
             self._stopper.check()
             began = time.monotonic()
-            last_id = self._persistent(lambda after=after: self._chunk(walk, after))  # type: ignore[misc]
+            last_id = self._persistent(lambda after=after: self._chunk(scan, after))  # type: ignore[misc]
             if last_id is None:
                 return
             after = last_id
             self._stopper.took(time.monotonic() - began)
 
-    def _prepare(self, walk: Pass) -> bool:
-        """Load the model of a walk, unless there is no row: before rows are claimed, as it may take a while."""
+    def _prepare(self, scan: Scan) -> bool:
+        """Load the model of a scan if there is a row; before rows are claimed, since loading may take a while."""
         self._stopper.check()
-        if not self._persistent(lambda: runs.any_of(self._database, walk)):
+        if not self._persistent(lambda: runs.any_of(self._database, scan)):
             return False
-        if walk.model is not None:
-            self._scorer.opened(walk.model)
+        if scan.model is not None:
+            self._scorer.opened(scan.model)
         return True
 
-    def _rows(self, walk: Pass) -> int:
+    def _rows(self, scan: Scan) -> int:
         rows = self._plan.chunk_rows
-        if walk.model is not None:
-            rows = min(rows, self._scorer.opened(walk.model).most_rows)
+        if scan.model is not None:
+            rows = min(rows, self._scorer.opened(scan.model).most_rows)
         return rows if self._left is None else min(rows, self._left)
 
-    def _chunk(self, walk: Pass, after: int) -> int | None:
-        """Claim, predict, write, commit; the last id, or `None` when there was nothing."""
+    def _chunk(self, scan: Scan, after: int) -> int | None:
+        """Claim, predict, write and commit a chunk; its last id, or `None` when there was no row."""
         if self._chunks.leases:
             with self._database.write() as connection:
-                chunk = self._chunks.claim(connection, walk, after=after, rows=self._rows(walk))
+                chunk = self._chunks.claim(connection, scan, after=after, rows=self._rows(scan))
             if chunk is None:
                 return None
-            predictions, tag = self._scorer.predict(walk.model, chunk)
+            predictions, tag = self._scorer.predict(scan.model, chunk)
             with self._database.write() as connection:
                 written = self._write(connection, chunk, predictions, tag)
         else:
             with self._database.write() as connection:
-                chunk = self._chunks.claim(connection, walk, after=after, rows=self._rows(walk))
+                chunk = self._chunks.claim(connection, scan, after=after, rows=self._rows(scan))
                 if chunk is None:
                     return None
-                predictions, tag = self._scorer.predict(walk.model, chunk)
+                predictions, tag = self._scorer.predict(scan.model, chunk)
                 written = self._write(connection, chunk, predictions, tag)
         self._count(len(chunk.ids), written)
         return chunk.last_id
 
-    def _write(self, connection: Any, chunk: Chunk, predictions: RowAnswers, tag: str | None) -> Written:
+    def _write(self, connection: Any, chunk: Chunk, predictions: RowAnswers, tag: str | None) -> ChunkResult:
         written = self._chunks.write(connection, chunk, predictions, tag=tag)
         runs.add(connection, self._run_id, claimed=len(chunk.ids), written=written)
         return written
 
-    def _count(self, claimed: int, written: Written) -> None:
+    def _count(self, claimed: int, written: ChunkResult) -> None:
         if self._left is not None:
             self._left -= claimed
         self._progress.advance(succeeded=written.succeeded, failed=written.failed)
 
     def _replace_all(self) -> None:
-        """Every row of the scope in one transaction: others see all old predictions, then all new ones."""
+        """Score every row of the scope in one transaction: readers see all old predictions, then all new ones."""
         left = self._left
         with self._database.write() as connection:
-            for walk in filter(self._prepare, self._passes):
+            for scan in filter(self._prepare, self._scans):
                 after = 0
                 while left != 0:
                     self._stopper.check()
-                    rows = self._rows(walk) if left is None else min(self._rows(walk), left)
-                    chunk = self._chunks.take(connection, walk, after=after, rows=rows)
+                    rows = self._rows(scan) if left is None else min(self._rows(scan), left)
+                    chunk = self._chunks.take(connection, scan, after=after, rows=rows)
                     if chunk is None:
                         break
-                    predictions, tag = self._scorer.predict(walk.model, chunk)
+                    predictions, tag = self._scorer.predict(scan.model, chunk)
                     written = self._write(connection, chunk, predictions, tag)
                     self._progress.advance(succeeded=written.succeeded, failed=written.failed)
                     after = chunk.last_id

@@ -1,4 +1,4 @@
-"""What `serving batch status` shows and `serving batch retry` changes."""
+"""The state of the rows: `serving batch status` shows it, and `serving batch retry` resets it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def latest_runs(database: Database, limit: int) -> list[dict[str, Any]]:
 
 
 def retry(database: Database, scope: Scope) -> int:
-    """Make the failed rows of `scope` as they were before their first attempt; how many."""
+    """Reset the failed rows of `scope` to their state before the first attempt; how many there are."""
     statement = (
         update(Item)
         .where(*scope.conditions(), Item.status == Status.FAILED)

@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from serving.batch.clock import Utc, utc_now
 
-# SQLite numbers rows by itself in a column of exactly this type.
+# SQLite assigns ids by itself in a column of exactly this type.
 _Id = BigInteger().with_variant(Integer, "sqlite")
 # A prediction over a thousand classes with its error is longer than the 64 KiB that a MySQL TEXT has.
 _LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
@@ -25,7 +25,7 @@ ERROR_LENGTH = 2000
 
 
 class Status(StrEnum):
-    """What has become of a row. Who holds it just now is the database's affair: a lock, in SQLite a lease."""
+    """The state of a row. The scorer that holds it is known by a lock, in SQLite by a lease."""
 
     UNPREDICTED = "unpredicted"
     PREDICTED = "predicted"
@@ -43,23 +43,23 @@ class Base(DeclarativeBase):
 
 
 class Item(Base):
-    """A row to score. Other programs insert `model` and `values`, and the rest has defaults."""
+    """A row to score. Other programs insert `model` and `values`; the other columns have defaults."""
 
     __tablename__ = "items"
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
     model: Mapped[str] = mapped_column(String(NAME_LENGTH))
     values: Mapped[Any] = mapped_column(_Json, nullable=False)
-    """What the model takes: for iris a list of four numbers."""
+    """What the model takes: for a model of rows, a list or an object by column name."""
     prediction: Mapped[Any | None] = mapped_column(_Json)
-    """What `/predict` answers for the row: for iris the probabilities of the classes."""
+    """What `/predict` answers for the row: for a classification of rows, the probabilities of the classes."""
     label: Mapped[str | None] = mapped_column(String(LABEL_LENGTH))
     """The most probable class."""
     model_tag: Mapped[str | None] = mapped_column(String(LABEL_LENGTH))
     """Name and version of the stored model that scored it."""
     status: Mapped[str] = mapped_column(String(16), server_default=Status.UNPREDICTED.value)
     attempts: Mapped[int] = mapped_column(Integer, server_default="0")
-    """How often it was scored, whatever came of it."""
+    """How often it was scored, with or without success."""
     error: Mapped[str | None] = mapped_column(_LongText)
     """Why it failed."""
     claimed_by: Mapped[str | None] = mapped_column(String(64))
@@ -70,7 +70,7 @@ class Item(Base):
 
     __table_args__ = (
         CheckConstraint("status IN ('unpredicted', 'predicted', 'failed')", name="status"),
-        # Claims and pages walk the rows of one status in the order of their ids.
+        # Claims and pages scan the rows of one status in the order of their ids.
         Index(None, "status", "id"),
         Index(None, "created_at"),
         {"sqlite_autoincrement": True, "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"},
@@ -78,7 +78,7 @@ class Item(Base):
 
 
 class Run(Base):
-    """One call of `serving batch score`. One that was killed has no end."""
+    """One run of `serving batch score`. A run that was killed has no end."""
 
     __tablename__ = "runs"
 
@@ -94,7 +94,7 @@ class Run(Base):
     succeeded: Mapped[int] = mapped_column(BigInteger, server_default="0")
     failed: Mapped[int] = mapped_column(BigInteger, server_default="0")
     outcome: Mapped[str | None] = mapped_column(String(16))
-    """How it ended; see `serving.batch.summary`."""
+    """How it ended; see `serving.batch.runs.Outcome`."""
     error: Mapped[str | None] = mapped_column(_LongText)
 
     __table_args__ = ({"sqlite_autoincrement": True, "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"},)

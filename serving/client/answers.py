@@ -1,4 +1,4 @@
-"""What the client makes of answers of the jobs API: jobs, figures and errors."""
+"""Answers of the jobs API as objects: jobs, statistics and errors."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def read_stats(response: httpx.Response) -> dict[str, ModelStats]:
     try:
         return {name: _make_stats(figures) for name, figures in body["models"].items()}
     except _MISSHAPEN as error:
-        raise _not_understood(response, "it is no statistics of jobs") from error
+        raise _not_understood(response, "it is not statistics of jobs") from error
 
 
 def make_job(body: Mapping[str, Any]) -> Job:

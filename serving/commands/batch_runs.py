@@ -1,4 +1,4 @@
-"""`serving batch score`: one run, or one at each beat."""
+"""`serving batch score`: one run, or repeated runs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Runner:
-    """Runs `plan`, and prints what came of it."""
+    """Runs `plan` and prints the result."""
 
     def __init__(
         self, database: Database, settings: Settings, plan: Plan, deadline: datetime | timedelta | None
     ) -> None:
         from serving.batch.predictor import predictors
-        from serving.batch.stopping import Stopper
+        from serving.batch.run_limits import Stopper
 
         self._database = database
         self._models = predictors(settings)
@@ -33,20 +33,20 @@ class Runner:
         self._stopper = Stopper()
 
     def once(self) -> Summary:
-        from serving.batch.stopping import stop_on_signals
+        from serving.batch.run_limits import stop_on_signals
 
         with stop_on_signals(self._stopper):
             return self._run()
 
     def repeat(self, seconds: float) -> None:
-        """A run at each beat, until a signal. One that fails is reported, and the next beat tries again."""
+        """Run every `seconds` until a signal. A run that fails is reported, and the next one tries again."""
         from serving.batch.schedule import run_every
 
         run_every(
             seconds,
             self._run_and_report,
             stop=self._stopper.stop,
-            skipped=lambda: click.echo("serving: the last run is still going on; this beat is skipped", err=True),
+            skipped=lambda: click.echo("serving: the last run still goes on; this one is skipped", err=True),
         )
 
     def _run_and_report(self) -> None:

@@ -151,7 +151,7 @@ def _print_added(added: Added) -> None:
 
 def ask(added: Added) -> str:
     """A curl that the model answers."""
-    url = f"http://127.0.0.1:3000/{added.name}/predict"
+    url = f"http://localhost:3000/{added.name}/predict"
     if added.metadata.kind == "image":
         return f"curl -F image=@picture.jpg {url}"
     body = json.dumps(added.sample, ensure_ascii=False)

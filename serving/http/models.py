@@ -27,14 +27,22 @@ class ModelSchemas:
         title = "".join(part.capitalize() for part in name.split("_"))
         self.parameters = described.parameters
         self.request: Mapping[str, Schema | Mapping[str, Any]] = {
-            kind: Schema(f"{title}Request", content["schema"]) if kind == "application/json" else content["schema"]
+            kind: _named(f"{title}Request", f"A request to the model {name}.", content["schema"])
+            if kind == "application/json"
+            else content["schema"]
             for kind, content in described.content.items()
         }
-        self.answer = Schema(f"{title}Prediction", described.answer)
-        self.label = None if described.label is None else Schema(f"{title}Label", described.label)
+        self.answer = _named(f"{title}Prediction", f"What the model {name} predicts.", described.answer)
+        self.label = (
+            None
+            if described.label is None
+            else _named(f"{title}Label", f"The most probable class that the model {name} knows.", described.label)
+        )
         # Ranking is of no use to a caller who asks for one label.
         self.label_request: Mapping[str, Schema | Mapping[str, Any]] = {
-            kind: Schema(f"{title}LabelRequest", without) if kind == "application/json" else without
+            kind: _named(f"{title}LabelRequest", f"A request for a label to the model {name}.", without)
+            if kind == "application/json"
+            else without
             for kind, content in described.content.items()
             for without in [_without_top_k(content["schema"])]
         }
@@ -149,6 +157,10 @@ def _labels(model: Model) -> Handler:
         return Answer(body)
 
     return label
+
+
+def _named(name: str, description: str, schema: Mapping[str, Any]) -> Schema:
+    return Schema(name, {"description": description, **schema})
 
 
 def _without_top_k(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""What a worker process has claimed but not begun: told to its supervisor, which gives it back if the worker dies.
+"""The jobs that a worker process has claimed but not begun. Its supervisor gives them back if the worker dies.
 
-The store cannot know the difference, and would count an attempt of a job that was only waiting for the engine. What
-stands in a pipe outlives who wrote it.
+The store cannot tell them from running jobs, and would count an attempt of a job that only waited for the engine. The
+worker writes to a pipe, whose content outlives it.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ _decode = msgspec.json.Decoder(_Entry).decode
 
 
 class Journal:
-    """The worker's end. Without a descriptor nobody is told."""
+    """The worker's end. Without a descriptor it does nothing."""
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = descriptor
 
     def waiting(self, leases: Iterable[Lease]) -> None:
-        """These are decoded; until they have begun, the death of this process is not theirs."""
+        """These jobs are decoded. Until they have begun, the death of this process costs them no attempt."""
         self._write(_Entry(waiting=[(lease.job_id, lease.model, lease.attempt) for lease in leases]))
 
     def begun(self, leases: Iterable[Lease]) -> None:
-        """These begin now, or are given back."""
+        """These jobs begin now, or are given back."""
         self._write(_Entry(begun=[lease.job_id for lease in leases]))
 
     def over(self) -> None:
@@ -49,7 +49,7 @@ class Journal:
 
 
 class JournalReader:
-    """The supervisor's end: `waiting` as the worker has left it, and whether it has ended any attempt."""
+    """The supervisor's end: the jobs that wait in the worker, and whether the worker has ended any attempt."""
 
     def __init__(self, owner: str) -> None:
         self._owner = owner

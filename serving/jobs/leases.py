@@ -20,7 +20,7 @@ _RENEWALS_PER_LEASE = 3
 
 
 class Leases:
-    """Renews what is held three times per lease.
+    """Renews the leases that are held, three times per lease.
 
     It has a thread, an event loop and a store of its own, so that neither a blocked loop nor an engine that keeps
     the interpreter busy costs a lease. The other methods may be called in any thread.
@@ -45,7 +45,7 @@ class Leases:
         self._running.wait()
 
     def stop(self) -> None:
-        """End the thread; what is still held runs out."""
+        """End the thread; leases that are still held run out."""
         self._end()
         self._thread.join()
 

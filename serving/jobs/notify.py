@@ -1,6 +1,6 @@
 """Telling the other processes of this host that something has changed, so that none has to look again and again.
 
-Each notifier has a Unix datagram socket in a directory that belongs to the file they share; whoever changes
+Each notifier has a Unix datagram socket in a directory that belongs to the file they share; a process that changes
 something sends one small datagram to every socket there. A datagram may be lost, where the queue of a receiver is
 full or processes have different temporary directories: so who waits looks again by itself, after `longest_pause`.
 """
@@ -32,7 +32,7 @@ _PAUSE_WITHOUT_SOCKET_SECONDS = 0.05
 
 
 def topic(kind: str, name: str) -> bytes:
-    """What is sent about `name`: always 8 bytes. Two names with one topic only wake somebody for nothing."""
+    """What is sent about `name`: always 8 bytes. Two names with one topic only cause a needless wake-up."""
     return hashlib.blake2b(f"{kind}:{name}".encode("utf-8", "surrogatepass"), digest_size=_TOPIC_BYTES).digest()
 
 
@@ -108,7 +108,7 @@ class Notifier:
             with os.scandir(self.directory) as found:
                 addresses = [entry.path for entry in found]
         except OSError as error:
-            logger.debug("nobody could be notified: %s", error)
+            logger.debug("no process could be notified: %s", error)
             return
         for start in range(0, len(message), _DATAGRAM_BYTES):
             for address in addresses:

@@ -57,8 +57,8 @@ AWAY = (
     TryAgainError,
     RedisClusterException,
 )
-# Errors that have no class: Redis cannot write its file, has too few replicas, runs somebody's long script, or ended a
-# blocking call because it became a replica.
+# Errors that have no class: Redis cannot write its file, has too few replicas, runs the long script of another client,
+# or ended a blocking call because it became a replica.
 _AWAY_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ", "UNBLOCKED ")
 # Redis 6 puts the errors of a script's commands into the middle of its own.
 _AWAY_IN_SCRIPT = ("-OOM ", "-READONLY ", "-MISCONF ", "-NOREPLICAS ")
@@ -154,13 +154,13 @@ class RedisLink:
             try:
                 return (await both.execute())[1]
             except ResponseError as error:
-                # The library quotes the command, in which is somebody's picture.
+                # The library's message contains the command, which may hold a user's image.
                 reason = str(error).rpartition(" of pipeline caused error: ")[2]
                 error.args = (reason.removeprefix("(").strip("'\""),)
                 raise
 
     async def pop(self, key: bytes, seconds: float) -> bool:
-        """Take one from a list, or wait so long for one; whether there was one."""
+        """Take an element from a list, or wait up to `seconds` for one; whether there was one."""
         async with self._served(seconds):
             return await self._waits.blpop([key], timeout=max(0.001, round(seconds, 3))) is not None
 
@@ -169,13 +169,13 @@ class RedisLink:
 
     async def close(self) -> None:
         for client in (self._scripts, self._waits):
-            # What could not be reached needs no farewell.
+            # The server was unreachable; there is nothing to close.
             with suppress(*AWAY):
                 await client.aclose()
 
     @asynccontextmanager
     async def _served(self, seconds: float = 0.0) -> AsyncIterator[None]:
-        """Allows so long and an answer's time for what is done in it.
+        """Limit the block to `seconds` plus one answer timeout.
 
         Raises UnavailableError for what means that Redis is away; says so in the log when that changes.
 

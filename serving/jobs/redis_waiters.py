@@ -16,7 +16,7 @@ SUBSCRIBE_SECONDS = 5.0
 
 
 class Waiters:
-    """Events by job id, set by messages on a channel. A message may be lost: whoever waits looks from time to time.
+    """Events by job id, set by messages on a channel. A message may be lost, so waiters also check from time to time.
 
     After every (re-)subscription all are woken, as what happened before it was not heard.
     """

@@ -185,5 +185,5 @@ def is_outage(error: sqlite3.Error) -> bool:
 
 
 def is_crowded(error: sqlite3.Error) -> bool:
-    """Whether only somebody else's lock or a full disk is in the way: the connection is sound."""
+    """Whether the cause is only the lock of another process or a full disk, so that the connection can be kept."""
     return _primary_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL)

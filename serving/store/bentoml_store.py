@@ -13,8 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import bentoml
+import yaml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.models.model import ModelStore
+
+# What reading a directory raises that is no model: its description is missing, not YAML, or lacks something.
+UNREADABLE = (bentoml.exceptions.BentoMLException, yaml.YAMLError, OSError, ValueError, TypeError, KeyError)
 
 
 class Entry(NamedTuple):
@@ -40,7 +44,7 @@ def has_model(tag: str) -> bool:
     """Whether the store has a readable `tag`, which may be a name, `name:latest` or `name:version`."""
     try:
         BentoMLContainer.model_store.get().get(tag)
-    except bentoml.exceptions.BentoMLException:
+    except UNREADABLE:
         return False
     return True
 
@@ -52,7 +56,7 @@ def entries() -> Iterator[Entry]:
         found = []
         for version in directory.iterdir():
             # What is not a model is not of this project: a directory that a killed copy has left behind, for example.
-            with contextlib.suppress(bentoml.exceptions.BentoMLException, OSError, ValueError, TypeError):
+            with contextlib.suppress(*UNREADABLE):
                 if version.is_dir():
                     model = store.get(f"{directory.name}:{version.name}")
                     created_at = model.info.creation_time

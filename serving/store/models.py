@@ -211,6 +211,8 @@ def open_model(tag: str) -> StoredModel:
     """
     import bentoml  # a worker of jobs is told where its models are, and starts sooner without
 
+    from serving.store.bentoml_store import UNREADABLE
+
     imported = imported_model(tag.partition(":")[0])
     try:
         stored = bentoml.Model.from_path(imported) if imported else bentoml.models.get(tag)
@@ -219,6 +221,8 @@ def open_model(tag: str) -> StoredModel:
             f"model {tag} is not in the model store; add it with `serving models add`, or make those that come "
             "with the project with `python -m train`"
         ) from error
+    except UNREADABLE as error:
+        raise ModelError(f"model {tag} cannot be read: {' '.join(str(error).split())}") from error
     try:
         metadata = ModelMetadata.model_validate(stored.info.metadata)
     except ValidationError as error:

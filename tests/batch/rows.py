@@ -10,8 +10,8 @@ from sqlalchemy import select
 
 from serving.batch.database import Database
 from serving.batch.loading import insert_rows
+from serving.batch.run_limits import Stopper
 from serving.batch.scorer import Plan, Scorer, Summary
-from serving.batch.stopping import Stopper
 from serving.batch.tables import Item
 from serving.codecs.base import RowAnswers
 

@@ -18,8 +18,8 @@ from typing import Any
 from serving.batch.database import Database
 from serving.batch.persistence import Persistent  # noqa: F401 - loads what a scorer needs
 from serving.batch.predictor import predictors
+from serving.batch.run_limits import Stopper
 from serving.batch.scorer import Plan, Scorer
-from serving.batch.stopping import Stopper
 from serving.settings import Settings
 from serving.store.models import open_model
 

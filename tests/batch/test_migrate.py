@@ -12,7 +12,7 @@ from sqlalchemy import inspect, text
 
 from serving.batch.database import Database
 from serving.batch.migrate import VERSION_TABLE, config, head, migrate, require_tables
-from serving.batch.migrations.comparing import same_type
+from serving.batch.migrations.schema_compare import same_type
 from serving.batch.tables import Base
 from serving.core.errors import ConfigurationError
 

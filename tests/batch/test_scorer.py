@@ -14,11 +14,11 @@ from sqlalchemy.exc import OperationalError
 
 from serving.batch.chunk import chunks_of
 from serving.batch.database import Database
+from serving.batch.run_limits import Stopper
 from serving.batch.runs import Outcome
-from serving.batch.scope import Pass, Scope
+from serving.batch.scope import Scan, Scope
 from serving.batch.scorer import Plan
 from serving.batch.state import items_by_model, latest_runs, retry
-from serving.batch.stopping import Stopper
 from serving.batch.tables import Item, Run, Status
 from serving.core.errors import ModelError
 from tests.batch.rows import TAG, Silent, Sums, fill, rows, score
@@ -239,8 +239,8 @@ def test_rows_that_nobody_gives_back_end_the_wait(sqlite_database: Database) -> 
     fill(sqlite_database, 5)
     holder = chunks_of("sqlite", lease_seconds=3600)
     with sqlite_database.write() as connection:
-        walk = Pass(Scope(), (Status.UNPREDICTED,), "sums", ["sums"])
-        assert holder.claim(connection, walk, after=0, rows=2) is not None
+        scan = Scan(Scope(), (Status.UNPREDICTED,), "sums", ["sums"])
+        assert holder.claim(connection, scan, after=0, rows=2) is not None
     summary = score(sqlite_database, Plan(lease_seconds=0.2))
     assert (summary.outcome, summary.succeeded, summary.remaining) == (Outcome.BLOCKED, 3, 2)
 

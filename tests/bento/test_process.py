@@ -43,7 +43,7 @@ def test_it_takes_over_stop_signals_and_logging(drains_after: str | None) -> Non
     process = _start(drains_after)
     assert signal.getsignal(signal.SIGINT) is not before
     assert not process.drain.started
-    assert process.drain._limit_seconds == Settings().serving.drain_seconds
+    assert process.drain._limit_seconds == Settings().server.drain_seconds
     assert logging.getLogger("serving").level == logging.INFO
 
 
@@ -97,7 +97,7 @@ def test_without_a_supervisor_there_is_nothing_to_refuse_on(
 @pytest.mark.parametrize("freeze", [True, False])
 def test_what_start_up_allocated_is_frozen_where_settings_say_so(freeze: bool) -> None:
     before = gc.get_threshold()
-    ServerProcess(Settings(serving={"freeze_gc": freeze}), runner_name="api").loaded()
+    ServerProcess(Settings(server={"freeze_gc": freeze}), runner_name="api").loaded()
     assert (gc.get_freeze_count() > 1000) == freeze
     assert (gc.get_threshold() != before) == freeze
     assert gc.isenabled(), "cycles of requests still have to be freed"

@@ -12,10 +12,29 @@ import httpx
 import numpy as np
 import pytest
 
+from serving.bento.runners import make_runners
+from serving.core.onnxruntime_engine import OnnxRuntimeEngine
+from serving.core.tensors import Tensors, from_bytes, to_bytes
+from serving.placement import open_engine
+from serving.settings import Settings, get_settings
+from serving.settings.models import ModelSettings
 from serving.store.models import open_model
+from tests.codecs.models import same
 from tests.process_state import kept_metrics, kept_process
 
 pytestmark = pytest.mark.anyio
+
+SHARED = {
+    "iris": ModelSettings(tag="iris:latest", runner="small", predict_in="api"),
+    "more_iris": ModelSettings(tag="iris:latest", runner="small"),
+    "inception_v3": ModelSettings(tag="inception_v3:latest"),
+    "off": ModelSettings(tag="nothing:latest", enabled=False, runner="small"),
+}
+
+
+def shared() -> Settings:
+    """Two models in one runner and a third in its own."""
+    return get_settings().model_copy(update={"models": SHARED, "default_model": ""})
 
 
 @pytest.fixture(scope="module")
@@ -25,12 +44,11 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def runner(model_store: Path) -> AsyncIterator[httpx.AsyncClient]:  # noqa: ARG001
-    """A client of the iris runner's own application, batching included."""
-    from serving.bento.runners import IrisRunner
-
+    """A client of the application of a runner with two models, batching included."""
+    service = make_runners(shared())["small_runner"]
     with kept_metrics():
         with kept_process():
-            app = IrisRunner.to_asgi(is_main=False)
+            app = service.to_asgi(is_main=False)
             lifespan = app.router.lifespan_context(app)
             await lifespan.__aenter__()
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
@@ -38,46 +56,60 @@ async def runner(model_store: Path) -> AsyncIterator[httpx.AsyncClient]:  # noqa
         await lifespan.__aexit__(None, None, None)
 
 
-ROWS = [[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5], [6.3, 3.3, 6.0, 2.5]]
+ROWS = {"features": np.array([[5.1, 3.5, 1.4, 0.2], [6.7, 3.1, 4.7, 1.5], [6.3, 3.3, 6.0, 2.5]], np.float32)}
 
 
-async def _post(runner: httpx.AsyncClient, route: str, rows: Any) -> Any:
-    response = await runner.post(route, json={"features": rows})
-    assert response.status_code == 200, response.text
-    return response.json()
+def row(index: int) -> Tensors:
+    return {"features": ROWS["features"][index : index + 1]}
 
 
-async def test_plain_and_batched_agree_with_the_engine(runner: httpx.AsyncClient) -> None:
-    from serving.engines import IrisEngine
+async def _post(runner: httpx.AsyncClient, tensors: Tensors, model: str = "iris", **headers: str) -> httpx.Response:
+    return await runner.post(f"/tensors/{model}", content=to_bytes(tensors), headers=headers)
 
-    expected = IrisEngine(open_model("iris:latest")).predict(np.array(ROWS, np.float32))
-    for route in ("/predict", "/predict_batched"):
-        answer = np.array(await _post(runner, route, ROWS), np.float32)
-        assert answer.tobytes() == expected.tobytes()
+
+async def _ask(runner: httpx.AsyncClient, tensors: Tensors, **more: Any) -> Tensors:
+    response = await _post(runner, tensors, **more)
+    assert (response.status_code, response.headers["content-type"]) == (200, "application/octet-stream"), response.text
+    return from_bytes(response.content)
+
+
+def expected(tensors: Tensors) -> Tensors:
+    engine = open_engine(open_model("iris:latest"), SHARED["iris"])
+    assert isinstance(engine, OnnxRuntimeEngine)
+    return engine.run(tensors)
+
+
+@pytest.mark.parametrize("model", ["iris", "more_iris"])
+async def test_every_model_of_a_runner_agrees_with_its_engine(runner: httpx.AsyncClient, model: str) -> None:
+    for headers in ({}, {"x-alone": "1"}):
+        assert same(await _ask(runner, ROWS, model=model, **headers), expected(ROWS))
+
+
+async def test_models_that_share_a_runner_have_batchers_of_their_own(runner: httpx.AsyncClient) -> None:
+    await _ask(runner, ROWS)
+    models = bentoml.get_current_service().models
+    assert list(models) == ["iris", "more_iris"], "the one that is switched off is not loaded"
+    assert models["iris"].batcher is not models["more_iris"].batcher
+    assert models["iris"].engine is not models["more_iris"].engine
+
+
+@pytest.mark.parametrize("model", ["wine", "off", "inception_v3", "%00", "a/b"])
+async def test_a_model_of_another_runner_is_not_found(runner: httpx.AsyncClient, model: str) -> None:
+    response = await _post(runner, ROWS, model)
+    assert (response.status_code, response.json()["code"]) == (422, "not_found")
 
 
 async def test_callers_of_one_batch_get_their_own_rows(runner: httpx.AsyncClient) -> None:
-    alone = {index: await _post(runner, "/predict", [row]) for index, row in enumerate(ROWS)}
+    alone = [await _ask(runner, row(index), **{"x-alone": "1"}) for index in range(3)]
     indices = [index % 3 for index in range(60)]
-    answers = await asyncio.gather(*(_post(runner, "/predict_batched", [ROWS[index]]) for index in indices))
-    assert answers == [alone[index] for index in indices]
-
-
-async def test_the_tensor_routes_agree_with_the_declared_ones(runner: httpx.AsyncClient) -> None:
-    content = np.array(ROWS, np.float32).tobytes()
-    for route in ("/predict", "/predict_batched"):
-        response = await runner.post(f"/tensor{route}", content=content)
-        assert (response.status_code, response.headers["content-type"]) == (200, "application/octet-stream")
-        expected = np.array(await _post(runner, route, ROWS), np.float32)
-        assert response.content == expected.tobytes()
+    answers = await asyncio.gather(*(_ask(runner, row(index)) for index in indices))
+    assert all(same(answer, alone[index]) for answer, index in zip(answers, indices, strict=True))
 
 
 async def test_plain_requests_are_alone_and_batched_ones_together(runner: httpx.AsyncClient) -> None:
-    content = np.array(ROWS[:1], np.float32).tobytes()
-    for route, batches in (("/tensor/predict", 20), ("/tensor/predict_batched", 1)):
+    for headers, batches in (({"x-alone": "1"}, 20), ({}, 1)):
         before = _batches()
-        answers = await asyncio.gather(*(runner.post(route, content=content) for _ in range(20)))
-        assert {answer.status_code for answer in answers} == {200}
+        await asyncio.gather(*(_ask(runner, row(0), **headers) for _ in range(20)))
         after = _batches()
         assert after["_sum"] - before["_sum"] == 20
         assert after["_count"] - before["_count"] == batches
@@ -85,11 +117,16 @@ async def test_plain_requests_are_alone_and_batched_ones_together(runner: httpx.
 
 async def test_rows_whose_time_is_up_are_not_predicted(runner: httpx.AsyncClient) -> None:
     before = _batches()
-    content = np.array(ROWS, np.float32).tobytes()
-    response = await runner.post("/tensor/predict_batched", content=content, headers={"x-expires-in-ms": "-1"})
+    response = await _post(runner, ROWS, **{"x-expires-in-ms": "-1"})
     assert response.status_code == 422
     assert response.json()["code"] == "deadline_exceeded"
     assert _batches() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff" * 1000])
+async def test_what_is_no_tensors_is_refused(runner: httpx.AsyncClient, content: bytes) -> None:
+    response = await runner.post("/tensors/iris", content=content)
+    assert (response.status_code, response.json()["code"]) == (422, "malformed_request")
 
 
 def _batches() -> dict[str, float]:
@@ -100,7 +137,7 @@ def _batches() -> dict[str, float]:
 
 async def test_batch_sizes_are_measured(runner: httpx.AsyncClient) -> None:
     before = _batches()
-    await _post(runner, "/predict_batched", ROWS)
+    await _ask(runner, ROWS)
     after = _batches()
     assert {end: after[end] - before[end] for end in after} == {"_sum": 3, "_count": 1}
 
@@ -108,16 +145,32 @@ async def test_batch_sizes_are_measured(runner: httpx.AsyncClient) -> None:
 async def test_a_runner_has_the_lean_middleware_only() -> None:
     from _bentoml_impl.server.app import ContextMiddleware
 
-    from serving.bento.runners import InceptionV3Runner, IrisRunner
-    from serving.bento.tensor_link import TensorPlane
+    from serving.bento.tensor_link import TensorServer
 
-    for service in (IrisRunner, InceptionV3Runner):
+    for service in make_runners(shared()).values():
         kinds = [middleware.cls for middleware in service.to_asgi(is_main=False).user_middleware]
-        assert kinds == [TensorPlane, ContextMiddleware]
+        assert kinds == [TensorServer, ContextMiddleware]
+
+
+def test_models_that_name_the_same_runner_share_it() -> None:
+    services = make_runners(shared())
+    assert list(services) == ["small_runner", "inception_v3_runner"]
+    assert {name: list(service.inner.entries) for name, service in services.items()} == {
+        "small_runner": ["iris", "more_iris"],
+        "inception_v3_runner": ["inception_v3"],
+    }
+
+
+def test_a_shared_runner_has_the_most_processes_that_one_of_its_models_asks_for() -> None:
+    models = {
+        "a": ModelSettings(tag="iris:latest", runner="r", runner_workers=2),
+        "b": ModelSettings(tag="iris:latest", runner="r", runner_workers=3),
+        "c": ModelSettings(tag="iris:latest"),
+    }
+    services = make_runners(get_settings().model_copy(update={"models": models}))
+    assert {name: service.config["workers"] for name, service in services.items()} == {"r_runner": 3, "c_runner": 1}
 
 
 def test_the_models_are_packed_into_the_bento() -> None:
-    from serving.bento.runners import InceptionV3Runner, IrisRunner
-
-    assert [str(model.tag) for model in IrisRunner.models] == ["iris:latest"]
-    assert [str(model.tag) for model in InceptionV3Runner.models] == ["inception_v3:latest"]
+    packed = {name: [str(model.tag) for model in each.models] for name, each in make_runners(get_settings()).items()}
+    assert packed == {"iris_runner": ["iris:latest"], "inception_v3_runner": ["inception_v3:latest"]}

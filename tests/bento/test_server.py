@@ -23,7 +23,7 @@ def _config(**changes: Any) -> dict[str, Any]:
 
 
 def test_workers_and_timeouts_come_from_the_settings() -> None:
-    config = _config(serving={"request_timeout_seconds": 7})
+    config = _config(server={"request_timeout_seconds": 7})
     assert (config["workers"], config["traffic"]["timeout"]) == (3, 7)
 
 
@@ -69,7 +69,10 @@ def test_a_missing_model_ends_the_start_with_one_clear_line(tmp_path: Path) -> N
     BentoMLContainer.model_store.set(ModelStore(tmp_path))
     open_model.cache_clear()
     try:
-        with pytest.raises(BentoMLException, match=r"^model iris:latest is not in the model store; .*python -m train"):
+        with pytest.raises(
+            BentoMLException,
+            match=r"^model iris:latest is not in the model store; .*serving models add.*python -m train",
+        ):
             LocalModel("iris:latest").resolve()
     finally:
         BentoMLContainer.model_store.reset()
@@ -82,7 +85,7 @@ def test_a_model_of_other_versions_ends_the_start_when_strict(monkeypatch: pytes
 
     monkeypatch.setattr("serving.store.models.installed_version", {"onnxruntime": "0.1.0"}.get)
     LocalModel("iris:latest").resolve()
-    strict = Settings(serving={"strict_versions": True})
+    strict = Settings(server={"strict_versions": True})
     monkeypatch.setattr("serving.bento.service.get_settings", lambda: strict)
     with pytest.raises(BentoMLException, match=r"onnxruntime .* made it, 0\.1\.0 is installed .*strict_versions"):
         LocalModel("iris:latest").resolve()

@@ -239,6 +239,8 @@ def test_what_cannot_be_asked_is_not(
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("flowers", {"rows": [[1.0, 2.0]]}),
     ("flowers", {"rows": [["x", 1, 2, 3]]}),
+    ("flowers", {"rows": [["5.1", "3.5", "1.4", "0.2"]]}),
+    ("pair", {"tensors": {**PAIR, "count": [True, False]}}),
     ("people", {"rows": [[31.5, "Paris"]]}),
     ("people", {"rows": [[31.5, 7, 2]]}),
     ("people", {"rows": [[31.5, "Paris", 2.5]]}),

@@ -13,7 +13,6 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from serving.http.middleware import RequestMiddleware, Routes
 from sqlalchemy import insert, update
 from sqlalchemy.exc import OperationalError
 
@@ -21,9 +20,14 @@ from serving.batch.database import Database
 from serving.batch.items import add_items
 from serving.batch.migrate import migrate
 from serving.batch.tables import Item, Run, Status
-from serving.http.batch import make_batch
+from serving.bento.api import _described
+from serving.http.application import Application, HttpState
+from serving.http.batch import batch_routes
 from serving.http.batch_handler import MOST_BYTES, BatchHandler
+from serving.http.routes import Routes
 from serving.metrics import Metrics
+from serving.model import Models
+from serving.settings import get_settings
 from tests.databases import (  # noqa: F401 - fixtures
     database_url,
     make_database,
@@ -45,7 +49,7 @@ def sqlite(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-async def open_api() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+async def open_api(model_store: Path) -> AsyncIterator[Callable[..., httpx.AsyncClient]]:  # noqa: ARG001
     """A client of the routes on a database, as the service has them; models that are served may be given."""
     handlers: list[BatchHandler] = []
 
@@ -53,15 +57,24 @@ async def open_api() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
         database = Database(url, connections=4)
         if tables:
             migrate(database)
-        handler = BatchHandler(database, models=frozenset(models))
+        entries = get_settings().models
+        handler = BatchHandler(database, Models([_described(name, entries[name]) for name in models]))
         handlers.append(handler)
         # Of its own: the service of other tests may be running in this process.
-        registry = CollectorRegistry()
         metrics = Metrics(
-            service_name="t", service_version="", runner_name="", duration_buckets=[1.0], registry=registry
+            service_name="t",
+            service_version="",
+            runner_name="",
+            duration_buckets=[1.0],
+            registry=CollectorRegistry(),
         )
-        app = RequestMiddleware(
-            make_batch(lambda: handler), state=lambda: (metrics, Routes([], {})), log_predictions=False
+        state = HttpState(Routes(batch_routes(lambda: handler)), metrics)
+        app = Application(
+            nobody,
+            state=lambda: state,
+            max_bytes=get_settings().api.max_request_bytes,
+            time_limit=get_settings().server.request_timeout_seconds,
+            log_predictions=False,
         )
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://test")
@@ -69,6 +82,10 @@ async def open_api() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
     yield open_one
     for handler in handlers:
         handler.close()
+
+
+async def nobody(_scope: Any, _receive: Any, _send: Any) -> None:
+    raise AssertionError("BentoML's application is not here")
 
 
 def body(*values: Any, model: str = "iris") -> dict[str, Any]:
@@ -187,7 +204,7 @@ async def test_what_is_no_row_is_404(open_api: Any, sqlite: str, wrong: str) -> 
 async def test_other_methods_are_405(open_api: Any, sqlite: str) -> None:
     async with open_api(sqlite) as client:
         response = await client.delete("/batch/items")
-        assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
+        assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
         assert (await client.post("/batch/runs")).status_code == 405
         assert (await client.put("/batch/items/1")).status_code == 405
 
@@ -211,8 +228,8 @@ GOOD = {"model": "iris", "values": ROW}
         (b'{"items": [{"model": "iris", "values": [1, 2, 3, NaN]}]}', 400, "items[0].values[3]"),
         ({"items": [GOOD | {"id": 7}]}, 400, "items[0].id"),
         ({"items": [GOOD | {"status": "predicted"}]}, 400, "items[0].status"),
-        ({"items": [{"model": "wine", "values": ROW}]}, 400, "items[0]"),
-        ({"items": [{"values": ROW}]}, 400, "items[0]"),
+        ({"items": [{"model": "wine", "values": ROW}]}, 400, "items[0].model"),
+        ({"items": [{"values": ROW}]}, 400, "items[0].model"),
         ({"items": [{"model": "inception_v3", "values": ROW}]}, 400, "items[0].values"),
         ({"items": [{"model": "inception_v3", "values": {}}]}, 400, "items[0].values"),
         ({"items": [{"model": "inception_v3", "values": {"image_url": "http://host/a"}}]}, 400, "items[0].values"),

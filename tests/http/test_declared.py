@@ -1,53 +1,49 @@
-"""The contract of the prediction routes in Python."""
+"""The methods that the service declares to BentoML, for code that calls it without HTTP."""
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
+import bentoml
+import httpx
+import numpy as np
 import pytest
-from serving.http.schemas import (
-    Classification,
-    ImageLabel,
-    ImageRequest,
-    IrisLabels,
-    IrisProbabilities,
-    IrisRequest,
-    RankedImageRequest,
-)
 
-from serving.http import schemas
-from serving.settings import get_settings
+from serving.bento.api import Api
+from serving.core.errors import InvalidInputError, NotFoundError
+from tests.http.test_bad_input import PNG
 
-EXPECTED = {
-    "/iris/predict": (IrisRequest, IrisProbabilities),
-    "/iris/predict/label": (IrisRequest, IrisLabels),
-    "/iris/predict/batched": (IrisRequest, IrisProbabilities),
-    "/inception_v3/predict": (RankedImageRequest, Classification),
-    "/inception_v3/predict/label": (ImageRequest, ImageLabel),
-    "/inception_v3/predict/batched": (RankedImageRequest, Classification),
-}
+pytestmark = pytest.mark.anyio
+
+ROW = [5.1, 3.5, 1.4, 0.2]
 
 
-@pytest.mark.usefixtures("app")
-@pytest.mark.anyio
-async def test_each_route_has_its_declared_request_and_answer() -> None:
-    import service
-
-    declared: dict[str, Any] = {
-        api.route: (api.input_spec, api.output_spec.__bases__[-1]) for api in service.svc.apis.values()
-    }
-    assert declared == EXPECTED
-
-
-@pytest.mark.parametrize("name", sorted(schemas.__all__))
-def test_what_the_document_shows_is_described(name: str) -> None:
-    if name != "Candidate":
-        assert inspect.getdoc(getattr(schemas, name))
+async def test_the_declared_methods_predict_as_the_routes_do(running: Api, client: httpx.AsyncClient) -> None:
+    service = bentoml.get_current_service()
+    for path in ("predict", "predict/batched", "predict/label"):
+        method = getattr(service, f"iris_{path.replace('/', '_')}")
+        answer = await method(data=[ROW])
+        expected = (await client.post(f"/iris/{path}", json={"data": [ROW]})).json()
+        assert answer.model_dump() == expected
+        # without the way through the server
+        for data in ([ROW], np.array([ROW])):
+            assert (await method.local(data=data)).model_dump() == expected
+    assert running.models["iris"].tag.startswith("iris:")
 
 
-def test_the_limit_of_rows_is_the_settings() -> None:
-    (limit,) = [
-        item.max_length for item in IrisRequest.model_fields["data"].metadata if getattr(item, "max_length", None)
-    ]
-    assert limit == get_settings().iris.max_rows
+async def test_the_declared_methods_raise_errors_of_ours(running: Api) -> None:
+    for fields in ({}, {"data": [[1]]}, {"data": [ROW], "more": 1}):
+        with pytest.raises(InvalidInputError):
+            await running.call("iris", fields, batched=False, label=False)
+    with pytest.raises(NotFoundError, match="there is no model wine"):
+        await running.call("wine", {"data": [ROW]}, batched=False, label=False)
+
+
+@pytest.mark.parametrize("path", ["predict", "predict/batched", "predict/label"])
+async def test_a_picture_is_bytes_or_a_path(client: httpx.AsyncClient, tmp_path: Any, path: str) -> None:
+    (tmp_path / "cat.png").write_bytes(PNG)
+    service = bentoml.get_current_service()
+    method = getattr(service, f"inception_v3_{path.replace('/', '_')}")
+    expected = (await client.post(f"/inception_v3/{path}", files={"image": PNG})).json()
+    for image in (PNG, tmp_path / "cat.png"):
+        assert (await method.local(image=image)).model_dump() == expected

@@ -12,10 +12,14 @@ from typing import Any
 
 import httpx
 import jsonschema_rs
+import numpy as np
 import pytest
 from starlette.applications import Starlette
 
+from serving.bento.api import Api
 from serving.core.errors import OverloadedError, UnavailableError
+from serving.core.tensors import from_bytes
+from serving.http.job_handler import JobsHandler
 from serving.jobs.job import JobError, Lease, NewJob, Status
 from serving.jobs.store import JobStore
 from serving.settings import get_settings
@@ -42,10 +46,16 @@ EVERY_ROUTE = [
 ]
 
 
+def handler_of(running: Api) -> JobsHandler:
+    handler = running._services.jobs
+    assert handler is not None
+    return handler
+
+
 @pytest.fixture
-async def store(running: Any) -> AsyncIterator[JobStore]:
+async def store(running: Api) -> AsyncIterator[JobStore]:
     """The store of the service; what a test leaves unfinished is cancelled."""
-    store: JobStore = running.jobs.store
+    store: JobStore = handler_of(running).store
     yield store
     for status in (Status.QUEUED, Status.RUNNING):
         for job in (await store.page(status=status, limit=200)).jobs:
@@ -118,13 +128,14 @@ async def test_the_payload_is_what_a_worker_needs(client: httpx.AsyncClient, sto
         await submitted(client, "inception_v3", **more)
         (claim,) = await store.claim("inception_v3", "worker", limit=1)
         assert claim.payload == PNG
-        assert json.loads(claim.parameters) == {"top_k": 2}
+        assert json.loads(claim.parameters) == {"top_k": 2, "v": 1}
     await submitted(client, "inception_v3")
     (claim,) = await store.claim("inception_v3", "worker", limit=1)
-    assert json.loads(claim.parameters) == {"top_k": 5}
+    assert json.loads(claim.parameters) == {"top_k": 5, "v": 1}
     await submitted(client)
     (claim,) = await store.claim("iris", "worker", limit=1)
-    assert len(claim.payload) == 16
+    assert from_bytes(claim.payload)["features"].tolist() == np.float32([[5.1, 3.5, 1.4, 0.2]]).tolist()
+    assert len(claim.payload) < 64
 
 
 @pytest.mark.parametrize(("more", "status", "message"), BAD_ROWS.values(), ids=BAD_ROWS)
@@ -342,9 +353,9 @@ async def test_waiting_ends_when_the_client_leaves(app: Starlette, client: httpx
             await task
 
 
-async def test_waiting_ends_with_a_drain(client: httpx.AsyncClient, running: Any, store: JobStore) -> None:
+async def test_waiting_ends_with_a_drain(client: httpx.AsyncClient, running: Api, store: JobStore) -> None:
     job_id = await submitted(client)
-    handler = running.jobs
+    handler = handler_of(running)
     waiting = asyncio.create_task(client.get(f"/jobs/{job_id}?wait=25"))
     try:
         async with asyncio.timeout(60):
@@ -433,10 +444,10 @@ async def test_a_filter_that_is_none_is_refused(client: httpx.AsyncClient, query
 async def test_stats_are_by_model(client: httpx.AsyncClient, store: JobStore) -> None:
     await submitted(client)
     await submitted(client)
-    await claimed(store)
+    (claim,) = await store.claim("iris", "worker", limit=1)
     stats = (await client.get("/jobs/stats")).json()["models"]["iris"]
     assert set(stats["counts"]) == set(Status)
-    assert (stats["counts"]["queued"], stats["counts"]["running"], stats["queued_bytes"]) == (1, 1, 16)
+    assert (stats["counts"]["queued"], stats["counts"]["running"], stats["queued_bytes"]) == (1, 1, len(claim.payload))
     assert stats["oldest_queued_seconds"] >= 0
     assert stats["finished_per_second"] >= 0
 
@@ -471,9 +482,9 @@ async def test_an_unknown_job_is_404(client: httpx.AsyncClient, method: str, pat
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", UNKNOWN, "DELETE, GET"),
-        ("DELETE", "/jobs/stats", "GET"),
-        ("POST", "/jobs", "GET"),
+        ("POST", UNKNOWN, "DELETE, GET, HEAD"),
+        ("DELETE", "/jobs/stats", "GET, HEAD"),
+        ("POST", "/jobs", "GET, HEAD"),
         ("GET", f"{UNKNOWN}/retry", "POST"),
         ("GET", "/iris/jobs", "POST"),
     ],

@@ -103,9 +103,11 @@ def _triton_http(place: Place, case: Case, *, binary: bool) -> Outputs:
     from tritonclient.utils import np_to_triton_dtype
 
     given = []
-    for name, array in _tensors(case).items():
+    tensors = _tensors(case)
+    if case.kind == "image" and not binary:
+        tensors = {"image": np.array([base64.b64encode(case.image)], object)}  # JSON has no other bytes
+    for name, array in tensors.items():
         tensor = triton.InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
-        # A scalar has one element: the client does not write what has no dimension.
         tensor.set_data_from_numpy(array, binary_data=binary)
         given.append(tensor)
     wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in _graph_outputs(case)]
@@ -163,9 +165,9 @@ def command_line(place: Place, case: Case) -> Outputs:
         arguments += ["--tensors", json.dumps(case.body["inputs"])]
     lines = [json.loads(line) for line in place.command(*arguments).splitlines()]
     if case.task == "classification":
-        return {"probabilities": np.array([_ranked(case, line["predictions"]) for line in lines])}
+        return {"probabilities": np.array([_ranked(case, line["candidates"]) for line in lines])}
     if case.task == "regression":
-        return {"value": np.array([line["prediction"] for line in lines])}
+        return {"value": np.array([line["value"] for line in lines])}
     return _arrays(case, lines[0]["outputs"])
 
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from serving.client import Predictor
@@ -58,30 +58,29 @@ class MakeServe:
         return self.server
 
     def press_ctrl_c(self) -> None:
-        """As a terminal does: every process in the foreground is interrupted. Returns when none of them is left."""
-        group = self.server.process.pid
-        os.killpg(group, signal.SIGINT)
+        """As a terminal does: what is in the foreground is interrupted. Returns when no process is left."""
+        processes = self._processes()
+        os.killpg(self.server.process.pid, signal.SIGINT)
         self.server.process.wait(STOP_SECONDS)
-        deadline = time.monotonic() + STOP_SECONDS
-        while _is_there(group):
-            assert time.monotonic() < deadline, f"processes are left:\n{self.server.log()}"
-            time.sleep(0.05)
+        _, left = psutil.wait_procs(processes, STOP_SECONDS)
+        assert left == [], self.server.log()
 
     def end(self) -> None:
+        processes = self._processes()
         try:
-            if self.server.process.poll() is None:
+            if processes:
                 self.press_ctrl_c()
         finally:
-            with suppress(ProcessLookupError):  # when everything has ended by itself
-                os.killpg(self.server.process.pid, signal.SIGKILL)
+            for process in processes:
+                with suppress(psutil.NoSuchProcess):  # which is how it should be
+                    process.kill()
 
-
-def _is_there(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+    def _processes(self) -> list[psutil.Process]:
+        """All of them: workers have sessions of their own, and a signal to the foreground does not reach them."""
+        if self.server.process.poll() is not None:
+            return []
+        make = psutil.Process(self.server.process.pid)
+        return [*make.children(recursive=True), make]
 
 
 @pytest.fixture(scope="module")

@@ -168,6 +168,13 @@ def test_a_directory_that_is_no_model_does_not_count(bentoml_home: Path) -> None
     (bentoml_home / "models" / "broken" / "latest").write_text("version")
 
     assert not bentoml_store.has_model("broken:latest")
+    with pytest.raises(ModelError, match="model broken:latest cannot be read"):
+        open_model("broken:latest")
+    (bentoml_home / "models" / "broken" / "version" / "model.yaml").write_text("{")
+    assert not bentoml_store.has_model("broken:latest")
+    with pytest.raises(ModelError, match="model broken:latest cannot be read"):
+        open_model("broken:latest")
+    assert list(bentoml_store.entries()) == []
 
 
 def test_tags_are_checked_before_the_work() -> None:

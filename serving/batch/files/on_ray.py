@@ -4,8 +4,8 @@ What travels is the description of a part and what came of it; the rows go from 
 to the output, so both have to be reachable from every machine of the cluster. The model travels with the run: the
 machines need this package and its extras `files` and `ray`, and no model store.
 
-Ray sends this code and the model to its workers by cloudpickle. That stays within the cluster: whoever can send
-something to a Ray cluster can run code there anyway.
+Ray sends this code and the model to its workers by cloudpickle. That stays within the cluster, where a client that can
+connect can run code anyway.
 """
 
 from __future__ import annotations

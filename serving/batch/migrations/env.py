@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from serving.batch.migrations.comparing import same_type
+from serving.batch.migrations.schema_compare import same_type
 from serving.batch.tables import Base
 
 context.configure(

@@ -1,4 +1,4 @@
-"""Ending a run between two chunks: by a signal or before a deadline."""
+"""Ending a run between two chunks: on a signal, or before a deadline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from serving.batch.runs import Outcome
 
 
 class StoppedError(Exception):
-    """The run ends here, in order."""
+    """The run ends here, between two chunks."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.value)
@@ -21,7 +21,7 @@ class StoppedError(Exception):
 
 
 class Stopper:
-    """Says when to stop. `stop` may be called from a signal handler or another thread."""
+    """Decides when a run stops. `stop` may be called from a signal handler or another thread."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -36,22 +36,22 @@ class Stopper:
         return self._stop.is_set()
 
     def end_in(self, seconds: float) -> None:
-        """The deadline: what cannot be done within `seconds` is not begun."""
+        """Set the deadline: a chunk that cannot be done within `seconds` is not begun."""
         self._end = time.monotonic() + seconds
 
     def took(self, seconds: float) -> None:
-        """So long did a chunk take; the next one may take as long."""
+        """A chunk took this long; the next one may take as long."""
         self._longest = max(self._longest, seconds)
 
     def check(self) -> None:
-        """Raises StoppedError when the next chunk shall not be begun."""
+        """Raises StoppedError when the next chunk must not be begun."""
         if self._stop.is_set():
             raise StoppedError(Outcome.INTERRUPTED)
         if self._end is not None and time.monotonic() + self._longest >= self._end:
             raise StoppedError(Outcome.DEADLINE)
 
     def sleep(self, seconds: float) -> None:
-        """Raises StoppedError when it is to stop meanwhile."""
+        """Raises StoppedError when the run has to stop meanwhile."""
         if self._end is not None:
             seconds = min(seconds, max(0.0, self._end - time.monotonic()))
         self._stop.wait(seconds)
@@ -60,7 +60,7 @@ class Stopper:
 
 @contextmanager
 def stop_on_signals(stopper: Stopper) -> Iterator[None]:
-    """SIGTERM and the first Ctrl-C let the chunk finish; the next Ctrl-C does not."""
+    """SIGTERM and the first Ctrl-C let the current chunk finish; the next Ctrl-C does not."""
 
     def handle(_number: int, _frame: FrameType | None) -> None:
         if stopper.stopped:
