@@ -90,7 +90,7 @@ bench-engines: models $(OPENVINO)/.installed  ## measure the engines of Inceptio
 	$(BIN)/python -m benchmarks.engines
 
 # What a broken Bento would most likely come from; .ci/run has run everything.
-QUICK := tests/http tests/core tests/codecs tests/test_architecture.py tests/store/test_models.py tests/settings/test_settings.py
+QUICK := tests/http tests/core tests/codecs tests/settings tests/test_architecture.py tests/store/test_models.py
 .PHONY: bento image image-test audit
 bento: models  ## run the quick tests and build the Bento, at the version that git describes
 	$(BIN)/python -m pytest --quiet $(QUICK)

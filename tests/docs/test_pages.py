@@ -11,10 +11,13 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
+from serving.codecs.base import Codec
 from tests.docs import programs, readme, settings
 from tests.docs.running import make_workspace, run
 from tests.docs.test_reference import DOCUMENTS, SIGNATURES, leads_somewhere
@@ -125,3 +128,17 @@ def test_links_and_files_that_are_mentioned_exist(page: Path) -> None:
     files = re.findall(r"`((?:serving|deploy|tests|train|requirements|benchmarks|docs)/[\w./-]*)`", prose)
     made_here = {block.file for block in readme.blocks(page)} | {"deploy/.env"}
     assert [file for file in files if file not in made_here and not (readme.ROOT / file).exists()] == []
+
+
+def test_the_plugin_of_the_architecture_is_a_codec_that_answers() -> None:
+    (block,) = (each for each in readme.blocks(readme.ROOT / "docs/architecture.md") if each.kind == "python")
+    written: dict[str, Any] = {}
+    exec(block.text, written)  # noqa: S102 - a block of our own page
+    towers = written["TwoTowers"]
+    assert issubclass(towers, Codec)
+    outputs = {"user": np.array([[1.0, 2.0]]), "item": np.array([[3.0, 4.0]])}
+    assert towers.answer(None, outputs, None) == b'{"scores":[11.0]}'
+
+
+def test_the_architecture_fits_on_two_pages() -> None:
+    assert len(readme.text(readme.ROOT / "docs/architecture.md").splitlines()) <= 120

@@ -63,6 +63,19 @@ class Case:
     def request(self) -> bytes:
         return json.dumps(self.body).encode()
 
+    @property
+    def values(self) -> list[Any]:
+        """The rows as a database has them; an image lies beside it under the name of the model."""
+        if self.kind == "image":
+            return [{"image_path": f"{self.name}.png"}]
+        if self.kind == "rows":
+            return list(self.body["data"])
+        inputs = self.body["inputs"]
+        if not self.has_rows:
+            return [inputs]
+        number = len(next(iter(inputs.values())))
+        return [{name: values[row] for name, values in inputs.items()} for row in range(number)]
+
 
 def _to_onnx(model: Any, types: Any, **options: Any) -> onnx.ModelProto:
     from skl2onnx import to_onnx

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from tests.matrix.cases import MAKE, Case
 from tests.server import ROOT, Server, serving
 
-SECONDS = 120
-_ADD = [sys.executable, "-m", "serving", "models", "add"]
+SECONDS = 300
+# Several commands in one process, whose imports take longer than most of the commands.
+_COMMANDS = """
+import json, sys
+from serving.cli import main
+for arguments in json.load(sys.stdin):
+    status = main(arguments)
+    if status:
+        sys.exit(f"serving {' '.join(arguments)}: status {status}")
+"""
 
 
 @dataclass(frozen=True)
@@ -29,20 +40,40 @@ class Place:
     cases: dict[str, Case]
     directory: Path
     variables: dict[str, str]
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """The rows of the database, by model."""
 
-    def command(self, *arguments: str) -> str:
-        """Run `serving`; what it prints."""
-        done = subprocess.run(
-            [sys.executable, "-m", "serving", *arguments],
-            cwd=ROOT,
-            env=os.environ | self.variables,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=SECONDS,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def commands(self, commands: Sequence[Sequence[str]]) -> None:
+        """Run `serving` with each of some lists of arguments."""
+        run_commands(commands, self.variables)
+
+    def fill_database(self) -> None:
+        """Post the rows of all models, and score them together."""
+        self.commands([["batch", "init"]])
+        ids: dict[str, list[int]] = {}
+        with httpx.Client(base_url=self.server.url, timeout=60) as client:
+            for case in self.cases.values():
+                items = [{"model": case.name, "values": values} for values in case.values]
+                added = client.post("/batch/items", json={"items": items})
+                assert added.status_code == 201, added.text
+                ids[case.name] = added.json()["ids"]
+            self.commands([["batch", "score"]])
+            for name, found in ids.items():
+                self.rows[name] = [client.get(f"/batch/items/{row}").json() for row in found]
+
+
+def run_commands(commands: Sequence[Sequence[str]], variables: dict[str, str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _COMMANDS],
+        input=json.dumps([list(command) for command in commands]),
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
@@ -69,18 +100,15 @@ def place(cases: dict[str, Case], model_store: Path) -> Iterator[Place]:
         }
         for case in cases.values():
             (directory / f"{case.name}.png").write_bytes(case.image)
-            added = subprocess.run(
-                [*_ADD, str(case.write(directory)), "--name", case.name, *case.options],
-                cwd=ROOT,
-                env=os.environ | variables,
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=SECONDS,
-            )
-            assert added.returncode == 0, added.stderr
+        run_commands(
+            [
+                ["models", "add", str(case.write(directory)), "--name", case.name, *case.options]
+                for case in cases.values()
+            ],
+            variables,
+        )
         jobs = {"SERVING__JOBS__URL": f"sqlite:///{directory}/jobs.db", "SERVING__JOBS__EMBEDDED_WORKER": "true"}
         with serving(SERVING__GRPC__ENABLED="true", **variables, **jobs) as server:
             found = Place(server, cases, directory, variables)
-            found.command("batch", "init")
+            found.fill_database()
             yield found

@@ -1,7 +1,7 @@
-"""Asks with TensorFlow Serving's own client: `python -m tests.matrix.tensorflow_client TARGET MODEL SIGNATURE`.
+"""Asks with TensorFlow Serving's own client: `python -m tests.matrix.tensorflow_client TARGET`.
 
-The inputs stand on standard input: `{name: [dtype, values]}`, with bytes in base64. The outputs are printed likewise,
-as nested lists by name. A program of its own: see `tests.e2e.tensorflow_client`.
+Each line of standard input is a request, `[model, signature, {input: [dtype, values]}]`, with bytes in base64; a line
+with the outputs is printed for it, as nested lists by name. A program of its own: see `tests.e2e.tensorflow_client`.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ def values(made: Any) -> Any:
     return np.array(found).reshape(shape)
 
 
-def main(target: str, model: str, signature: str) -> None:
+def predict(channel: grpc.Channel, model: str, signature: str, inputs: dict[str, Any]) -> dict[str, Any]:
     request = predict_pb2.PredictRequest()
     request.model_spec.name = model
     request.model_spec.signature_name = signature
-    for name, (dtype, given) in json.load(sys.stdin).items():
+    for name, (dtype, given) in inputs.items():
         request.inputs[name].CopyFrom(tensor(dtype, given))
-    with grpc.insecure_channel(target) as channel:
-        answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
-    print(json.dumps({name: values(made).tolist() for name, made in answer.outputs.items()}))
+    answer = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
+    return {name: values(made).tolist() for name, made in answer.outputs.items()}
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    with grpc.insecure_channel(sys.argv[1]) as channel:
+        for line in sys.stdin:
+            print(json.dumps(predict(channel, *json.loads(line))), flush=True)

@@ -47,7 +47,7 @@ def test_files_of_rows_are_scored(place: Place, name: str) -> None:
         # In another order than the model's: the names tell which is which.
         writer.writerows([names[::-1], *(row[::-1] for row in rows)])
     target = place.directory / f"{name}-scored"
-    place.command("batch", "score-files", str(source), str(target), "--model", name, "--format", "csv")
+    place.commands([["batch", "score-files", str(source), str(target), "--model", name, "--format", "csv"]])
     (part,) = target.rglob("*.csv")
     with part.open(encoding="utf-8") as file:
         scored = list(csv.DictReader(file))

@@ -7,12 +7,16 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
+from functools import cache
+from io import StringIO
 from typing import Any
 
 import httpx
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.cli import main
 from serving.client import Predictor
 from serving.client.predictions import Prediction
 from tests.matrix.cases import Case
@@ -41,12 +45,8 @@ def job(place: Place, case: Case) -> Outputs:
 
 
 def rows_of_a_database(place: Place, case: Case) -> Outputs:
-    items = [{"model": case.name, "values": values} for values in _values(case)]
-    added = httpx.post(f"{place.server.url}/batch/items", json={"items": items}, timeout=60)
-    assert added.status_code == 201, added.text
-    place.command("batch", "score", "--model", case.name)
-    rows = [httpx.get(f"{place.server.url}/batch/items/{row}", timeout=60).json() for row in added.json()["ids"]]
-    assert [row["status"] for row in rows] == ["predicted"] * len(items), rows
+    rows = place.rows[case.name]
+    assert [row.get("status") for row in rows] == ["predicted"] * len(case.values), rows
     predictions = [row["prediction"] for row in rows]
     if case.task == "classification":
         outputs = {"probabilities": np.array([_probabilities(case, each) for each in predictions])}
@@ -77,17 +77,31 @@ def tensorflow_grpc(place: Place, case: Case) -> Outputs:
     inputs: dict[str, Any] = {name: [array.dtype.name, array.tolist()] for name, array in case.inputs.items()}
     if case.kind == "image":
         inputs = {"image": ["bytes", [base64.b64encode(case.image).decode()]]}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.matrix.tensorflow_client", place.server.grpc_target, case.name, signature],
-        input=json.dumps(inputs),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return _arrays(case, json.loads(done.stdout))
+    return _arrays(case, _tensorflow(place.server.grpc_target).ask(case.name, signature, inputs))
+
+
+class _TensorflowClient:
+    def __init__(self, target: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.matrix.tensorflow_client", target],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, model: str, signature: str, inputs: dict[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([model, signature, inputs]) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@cache
+def _tensorflow(target: str) -> _TensorflowClient:
+    """One process for all models; it ends with the one that started it, as its standard input does."""
+    return _TensorflowClient(target)
 
 
 def triton_json(place: Place, case: Case) -> Outputs:
@@ -163,7 +177,9 @@ def command_line(place: Place, case: Case) -> Outputs:
             arguments += ["--top-k", str(len(case.labels))]
     else:
         arguments += ["--tensors", json.dumps(case.body["inputs"])]
-    lines = [json.loads(line) for line in place.command(*arguments).splitlines()]
+    with redirect_stdout(StringIO()) as printed:
+        assert main(arguments) == 0
+    lines = [json.loads(line) for line in printed.getvalue().splitlines()]
     if case.task == "classification":
         return {"probabilities": np.array([_ranked(case, line["candidates"]) for line in lines])}
     if case.task == "regression":
@@ -261,16 +277,3 @@ def _tensors(case: Case) -> Outputs:
     if case.kind == "image":
         return {"image": np.array([case.image], object)}
     return case.inputs
-
-
-def _values(case: Case) -> list[Any]:
-    """The rows as a database has them."""
-    if case.kind == "image":
-        return [{"image_path": f"{case.name}.png"}]
-    if case.kind == "rows":
-        return list(case.body["data"])
-    inputs = case.body["inputs"]
-    if not case.has_rows:
-        return [inputs]
-    number = len(next(iter(inputs.values())))
-    return [{name: values[row] for name, values in inputs.items()} for row in range(number)]
