@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-from sqlalchemy import Connection, Select, String, Text, cast, select, type_coerce
+from sqlalchemy import Connection, Select, select
 
 from serving.batch.database import Kind
 from serving.batch.scope import Scan
-from serving.batch.tables import Item
+from serving.batch.tables import Item, json_text
 from serving.codecs.base import RowAnswers
 
 
@@ -52,9 +52,12 @@ class Chunks(Protocol):
 
 def selection(kind: Kind, scan: Scan, *, after: int, rows: int) -> Select[tuple[int, str]]:
     """Ids of the next rows, and their values as JSON text."""
-    # As text, since PostgreSQL's driver would decode JSON, which the predictor does.
-    values: Any = cast(Item.values, Text) if kind == "postgresql" else type_coerce(Item.values, String)
-    return select(Item.id, values).where(*scan.conditions(), Item.id > after).order_by(Item.id).limit(rows)
+    return (
+        select(Item.id, json_text(Item.values, kind))
+        .where(*scan.conditions(), Item.id > after)
+        .order_by(Item.id)
+        .limit(rows)
+    )
 
 
 def fetch(connection: Connection, statement: Select[tuple[int, str]], claim: str | None = None) -> Chunk | None:

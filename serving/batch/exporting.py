@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 import msgspec
-from sqlalchemy import Text, cast, select, type_coerce
+from sqlalchemy import select
 
 from serving.batch.database import Database
 from serving.batch.row_files import FileFormat
 from serving.batch.scope import Scope
-from serving.batch.tables import Item, Status
+from serving.batch.tables import Item, Status, json_text
 from serving.core.errors import ConfigurationError
 
 _PAGE_ROWS = 10_000
@@ -69,8 +69,9 @@ def export(
 
 
 def _pages(database: Database, scope: Scope, status: Status | None) -> Iterator[Sequence[Sequence[Any]]]:
-    text = (lambda column: cast(column, Text)) if database.kind == "postgresql" else (lambda c: type_coerce(c, Text))
-    columns = [text(getattr(Item, name)) if name in _JSON else getattr(Item, name) for name in COLUMNS]
+    columns = [
+        json_text(getattr(Item, name), database.kind) if name in _JSON else getattr(Item, name) for name in COLUMNS
+    ]
     conditions = scope.conditions() + ([] if status is None else [Item.status == status])
     after = 0
     while True:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, Select, String, Text, cast, insert, select, type_coerce
+from sqlalchemy import RowMapping, Select, insert, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from serving.batch.database import Database, Kind
-from serving.batch.tables import Item, Run, Status
+from serving.batch.tables import Item, Run, Status, json_text
 
 _Rows = Sequence[RowMapping]
 _ITEM = (
@@ -59,9 +59,7 @@ def _items(kind: Kind) -> Select[Any]:
 
 
 def _text(column: InstrumentedAttribute[Any], kind: Kind) -> Any:
-    """JSON as text: other programs may have written what Python would not read."""
-    text: Any = cast(column, Text) if kind == "postgresql" else type_coerce(column, String)
-    return text.label(column.key)
+    return json_text(column, kind).label(column.key)
 
 
 def _read(database: Database, statement: Select[Any]) -> _Rows:

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, MetaData, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    cast,
+    type_coerce,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -18,6 +32,26 @@ _Id = BigInteger().with_variant(Integer, "sqlite")
 _LongText = Text().with_variant(mysql.LONGTEXT(), "mysql", "mariadb")
 # 1 null: an empty column, never the JSON value `null`.
 _Json = JSON(none_as_null=True)
+
+
+class _JsonText(TypeDecorator[str]):
+    """SQLite keeps text that is a number as a number (https://www.sqlite.org/datatype3.html#type_affinity)."""
+
+    impl = String
+    cache_ok = True
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return json.dumps(value) if isinstance(value, int | float) else value
+
+
+def json_text(column: Any, kind: str) -> Any:
+    """A column of JSON as the text that it is: other programs may have written what Python would not read.
+
+    Args:
+        kind: of the database. PostgreSQL's driver would decode JSON.
+    """
+    return cast(column, Text) if kind == "postgresql" else type_coerce(column, _JsonText)
+
 
 NAME_LENGTH = 100
 LABEL_LENGTH = 200

@@ -160,16 +160,16 @@ async def test_pages_follow_each_other(open_api: Any, sqlite: str) -> None:
 
 
 async def test_what_other_programs_have_written_is_shown(open_api: Any, sqlite: str) -> None:
-    """Even if it is no JSON, and beside rows that are in order."""
+    """Even if it is no JSON, or a number, which SQLite keeps as one, and beside rows that are in order."""
     async with open_api(sqlite) as client:
         await client.post("/batch/items", json=body(ROW))
         database = Database(sqlite)
         with database.write() as connection:
-            for text in ("{broken", "[NaN]", '{"a": 1}'):
+            for text in ("{broken", "[NaN]", '{"a": 1}', "7", "0.1"):
                 connection.exec_driver_sql('INSERT INTO items (model, "values") VALUES (?, ?)', ("wine", text))
         database.close()
         values = [row["values"] for row in (await client.get("/batch/items")).json()["items"]]
-        assert values == [ROW, "{broken", "[NaN]", {"a": 1}]
+        assert values == [ROW, "{broken", "[NaN]", {"a": 1}, 7, 0.1]
 
 
 @pytest.mark.parametrize(
