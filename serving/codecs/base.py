@@ -210,7 +210,10 @@ class Codec(ABC, Generic[R]):
 
     @abstractmethod
     def row_answers(self, outputs: Tensors) -> RowAnswers:
-        """What is written beside each row of a batch; a row whose outputs are not finite fails alone."""
+        """What is written beside each row of a batch; a row whose outputs are not finite fails alone.
+
+        A plug-in that overrides `answer` overrides this too, if rows of a database are scored with it.
+        """
 
     # The standard protocols
 
