@@ -105,10 +105,11 @@ image-test: models  ## build and run the real image, with podman; where no regis
 audit: install  ## look for known vulnerabilities of the libraries that are served
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements/serve.lock
 
-lint: install  ## ruff and mypy
+lint: install  ## ruff, mypy, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: install  ## let ruff format and sort
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,6 @@ from serving.core.engine import Engine
 from serving.core.tensors import Tensors
 from serving.grpc.server import GrpcServer
 from serving.http.application import Application, HttpState
-from serving.http.table import Services, make_routes
 from serving.metrics import Metrics
 from serving.model import Model, Models
 from serving.placement import open_engine
@@ -24,6 +23,7 @@ from serving.settings import Settings, get_settings
 from serving.settings.grpc import GrpcSettings
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel
+from serving.table import Services, make_routes
 from tests.server import free_port
 
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from serving import codecs
 from serving.codecs.base import Codec
-from serving.codecs.columns import Column
 from serving.codecs.opening import open_codec
 from serving.codecs.rows import RowsCodec
+from serving.core.columns import Column
 from serving.core.errors import ModelError
 from serving.settings import Settings
 from serving.store.models import check_versions, open_model

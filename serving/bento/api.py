@@ -22,7 +22,6 @@ from serving.core.errors import NotFoundError, UnavailableError
 from serving.core.tensors import Tensors
 from serving.http.application import Application, HttpState
 from serving.http.job_handler import JobsHandler
-from serving.http.table import Services, make_document, make_routes
 from serving.jobs.maintenance import Maintenance
 from serving.jobs.store import open_store
 from serving.metrics.inference import Statistics
@@ -31,6 +30,7 @@ from serving.placement import Submit, open_engine
 from serving.settings import Settings, get_settings
 from serving.settings.models import ModelSettings
 from serving.store.models import open_model
+from serving.table import Services, make_document, make_routes
 
 
 class Api:

@@ -14,9 +14,10 @@ import bentoml
 from pydantic import BaseModel, ConfigDict
 
 from serving.bento.http_port import require_http_port
-from serving.bento.internals import check_internals, restart_processes_in_containers
+from serving.bento.internals import BentoMLException, check_internals, restart_processes_in_containers
 from serving.bento.runners import API_NAME, make_runners
 from serving.bento.service import ApiService, LocalModel, import_models, server_config
+from serving.core.errors import ConfigurationError
 from serving.grpc.port import reserve as reserve_port
 from serving.settings import Settings, get_settings
 
@@ -52,7 +53,11 @@ class _Entry:
         require_http_port()
         import_models()
         if settings.grpc.enabled:
-            reserve_port(settings.grpc)
+            try:
+                reserve_port(settings.grpc)
+            except ConfigurationError as error:
+                # `bentoml serve` prints the message and ends.
+                raise BentoMLException(str(error)) from error
 
     @bentoml.on_startup
     async def start(self) -> None:

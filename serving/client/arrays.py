@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from serving.client.description import Description, Tensor
 from serving.client.inputs import Inputs
 from serving.client.predictions import Prediction
-from serving.codecs.columns import Column, columns_of
+from serving.core.columns import Column, columns_of
 from serving.core.tensors import BYTES, DTYPES, STRING, strings
 
 Arrays = dict[str, NDArray[Any]]

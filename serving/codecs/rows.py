@@ -14,9 +14,10 @@ from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
 from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
-from serving.codecs.columns import FLOAT_MAX, TensorBuilder, columns_of, to_values, value_type
+from serving.codecs.columns import TensorBuilder, to_values, value_type
 from serving.codecs.json_body import require_json
 from serving.codecs.schemas import array_of, json_schema, object_of
+from serving.core.columns import FLOAT_MAX, columns_of
 from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, ServingError
 from serving.core.tensors import DTYPES, STRING, Tensors, count, from_bytes, to_bytes
 from serving.core.validation import from_msgspec, from_validation, msgspec_text

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from serving.codecs.columns import FLOAT_MAX
+from serving.core.columns import FLOAT_MAX
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES
 

@@ -12,7 +12,7 @@ import click
 
 if TYPE_CHECKING:
     from serving.client import Description
-    from serving.codecs.columns import Column
+    from serving.core.columns import Column
 
 _TRUTH = {"true": True, "false": False}
 
@@ -100,7 +100,7 @@ def read_lines(lines: Iterable[str], description: Description) -> list[Any]:
 
 
 def _columns(description: Description) -> list[Column]:
-    from serving.codecs.columns import columns_of
+    from serving.core.columns import columns_of
 
     if description.kind != "rows":
         raise click.UsageError(f"the model {description.name} takes no rows but {description.kind}")

@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,8 +19,8 @@ from serving.core.engine import Engine, available_cores
 from serving.core.errors import ModelError
 from serving.core.signature import Signature, TensorSpec
 from serving.core.tensors import DTYPES, Tensors, count
-from serving.settings.models import Precision
 
+Precision = Literal["float32", "bfloat16"]
 _PRECISIONS: dict[str, Precision] = {"f32": "float32", "bf16": "bfloat16"}
 _HINTS = {precision: hint for hint, precision in _PRECISIONS.items()}
 INSTALL = "pip install 'model-serving[openvino]'"

@@ -9,8 +9,7 @@ from __future__ import annotations
 import errno
 import socket
 
-from bentoml.exceptions import BentoMLException
-
+from serving.core.errors import ConfigurationError
 from serving.settings.grpc import GrpcSettings
 
 _held: list[socket.socket] = []
@@ -25,8 +24,7 @@ def reserve(settings: GrpcSettings) -> None:
     """Keep the port for the workers of this server, as long as this process, its supervisor, lives.
 
     Raises:
-        BentoMLException: somebody has the port already, or the address is none of ours; `bentoml serve` prints the
-            message and ends.
+        ConfigurationError: somebody has the port already, or the address is none of ours.
     """
     host = settings.host or "0.0.0.0"
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -47,7 +45,7 @@ def _bind(probe: socket.socket, host: str, port: int, *, listen: bool) -> None:
             probe.listen(1)
     except OSError as error:
         what = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
-        raise BentoMLException(
+        raise ConfigurationError(
             f"grpc: port {port} on {host} {what}; set SERVING__GRPC__PORT to another port, or "
             "SERVING__GRPC__ENABLED=false to serve HTTP only"
         ) from error

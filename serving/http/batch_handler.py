@@ -109,7 +109,7 @@ class BatchHandler:
 
     def _decoded(self, body: bytes) -> list[tuple[str, Any]]:
         if not body:
-            raise MalformedRequestError('the body is empty; send {"items": [{"model": "iris", "values": […]}]}')
+            raise MalformedRequestError('the body is empty; send {"items": [{"model": "…", "values": …}]}')
         try:
             items = NewItems.model_validate_json(body).items
         except ValidationError as error:

@@ -14,12 +14,12 @@ from serving.core.errors import UnavailableError
 from serving.jobs.engine_call import EngineCall, Failure, Ready, failure
 from serving.jobs.job import Claimed
 from serving.jobs.journal import Journal
+from serving.jobs.metrics import JobMetrics
 from serving.jobs.recorder import Recorder
 from serving.jobs.store import JobStore
 from serving.jobs.wakeup import Wakeup
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Work
-from serving.metrics.jobs import JobMetrics
 
 logger = logging.getLogger("serving.jobs.worker")
 

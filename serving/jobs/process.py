@@ -27,12 +27,12 @@ from prometheus_client import REGISTRY
 
 from serving.core.errors import ConfigurationError, ModelError
 from serving.jobs.journal import Journal
+from serving.jobs.metrics import JobMetrics
 from serving.jobs.store import open_store
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Work
 from serving.jobs.worker import Worker
 from serving.logs import configure_logging
-from serving.metrics.jobs import JobMetrics
 from serving.settings import Settings
 from serving.store.models import ModelMetadata, StoredModel
 

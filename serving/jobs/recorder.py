@@ -12,9 +12,9 @@ from serving.jobs.engine_call import Outcome
 from serving.jobs.job import Claimed, Lease, Status
 from serving.jobs.journal import Journal
 from serving.jobs.leases import Leases
+from serving.jobs.metrics import JobMetrics
 from serving.jobs.store import JobStore
 from serving.jobs.wakeup import Wakeup
-from serving.metrics.jobs import JobMetrics
 
 logger = logging.getLogger("serving.jobs.worker")
 

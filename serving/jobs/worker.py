@@ -11,12 +11,12 @@ from serving.core.backoff import wait_for
 from serving.jobs.journal import Journal
 from serving.jobs.leases import Leases
 from serving.jobs.maintenance import Maintenance
+from serving.jobs.metrics import JobMetrics
 from serving.jobs.model_worker import ModelWorker
 from serving.jobs.recorder import Recorder
 from serving.jobs.store import JobStore
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Work
-from serving.metrics.jobs import JobMetrics
 from serving.settings import Settings
 
 logger = logging.getLogger("serving.jobs.worker")

@@ -25,8 +25,8 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from serving.core.batcher import Observer
+from serving.jobs.metrics import JobMetrics
 from serving.metrics.inference import InferenceMetrics, Statistics, Sums, read_sums
-from serving.metrics.jobs import JobMetrics
 from serving.store.models import StoredModel
 
 DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -14,7 +14,6 @@ from serving.settings.section import Section
 
 Kind = Literal["rows", "image", "tensors"]
 """What a request to a model is: rows of a table, an image, or named tensors."""
-Precision = Literal["float32", "bfloat16"]
 
 # Formats that Pillow decodes from memory without helper programs, delegates or scripting.
 SAFE_FORMATS = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"})

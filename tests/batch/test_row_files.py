@@ -13,7 +13,7 @@ import pytest
 from serving.batch import row_files
 from serving.batch.checks import Table
 from serving.batch.row_files import Line, format_of, read_lines
-from serving.codecs.columns import Column
+from serving.core.columns import Column
 from serving.core.errors import ConfigurationError
 
 

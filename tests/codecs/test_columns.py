@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.codecs.columns import columns_of, to_values
+from serving.codecs.columns import to_values
+from serving.core.columns import columns_of
 from serving.store.models import open_model
 
 

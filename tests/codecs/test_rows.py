@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from serving.codecs.columns import FLOAT_MAX
 from serving.codecs.json_body import require_json
 from serving.codecs.rows import RowsCodec
+from serving.core.columns import FLOAT_MAX
 from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError, UnsupportedMediaTypeError
 from tests.codecs.models import make_codec, make_request
 from tests.http.bodies import NUMBERS, VALID_BODY, WRONG, bodies, numbers, right

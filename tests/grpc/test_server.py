@@ -11,7 +11,6 @@ from typing import Any
 
 import grpc
 import pytest
-from bentoml.exceptions import BentoMLException
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -147,7 +146,7 @@ async def test_a_second_server_does_not_get_the_port(running: Any, monkeypatch: 
     settings = with_grpc()
     port.reserve(settings.grpc)
     with pytest.raises(
-        BentoMLException, match=f"port {settings.grpc.port} on 0.0.0.0 is in use; set SERVING__GRPC__PORT"
+        ConfigurationError, match=f"port {settings.grpc.port} on 0.0.0.0 is in use; set SERVING__GRPC__PORT"
     ):
         port.reserve(settings.grpc)
     server = make_server(running, settings)
@@ -155,7 +154,7 @@ async def test_a_second_server_does_not_get_the_port(running: Any, monkeypatch: 
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
         await method(channel, "ModelInfer")(infer_rows(), timeout=30)
         held.pop().close()
-        with pytest.raises(BentoMLException, match="is in use"):
+        with pytest.raises(ConfigurationError, match="is in use"):
             port.reserve(settings.grpc)
     await server.stop()
     # Its connections may linger for a minute; that is no reason to wait.
@@ -164,7 +163,7 @@ async def test_a_second_server_does_not_get_the_port(running: Any, monkeypatch: 
 
 
 def test_an_address_that_is_not_ours_is_an_error() -> None:
-    with pytest.raises(BentoMLException, match=r"on 192\.0\.2\.1 cannot be listened on"):
+    with pytest.raises(ConfigurationError, match=r"on 192\.0\.2\.1 cannot be listened on"):
         port.reserve(GrpcSettings(host="192.0.2.1", port=free_port()))
 
 

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 
 from serving.core.errors import InvalidInputError, UnavailableError
 from serving.jobs.job import Claimed, Job, Status
+from serving.jobs.metrics import JobMetrics
 from serving.jobs.store import JobStore, open_store
 from serving.jobs.watchdog import Watchdog
 from serving.jobs.work import Answer, Prepared
 from serving.jobs.worker import Worker, drain_limit
-from serving.metrics.jobs import JobMetrics
 from serving.settings import Settings
 from serving.settings.jobs import JobsSettings
 from tests.jobs.factory import LONG_SECONDS, MODEL, claim_one, new_job, until

@@ -176,8 +176,8 @@ def test_a_name_that_is_a_route_of_the_server_is_refused(configure: Configure, n
 
 def test_every_route_of_the_server_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first part of each path that is not a model's."""
-    from serving.http.table import Services, _routes
     from serving.model import Models
+    from serving.table import Services, _routes
 
     monkeypatch.setenv("SERVING__BATCH__DATABASE_URL", "sqlite://")
     routes = _routes(Settings(), Models([]), Services())

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from serving.batch.column_names import match_columns
 from serving.batch.files import FilesError
-from serving.codecs.columns import FLOAT_MAX, columns_of
+from serving.core.columns import FLOAT_MAX, columns_of
 from serving.core.tensors import DTYPES, STRING, Tensors
 from serving.store.models import ModelMetadata
 

@@ -15,7 +15,7 @@ from serving.batch.files.results import Results
 from serving.batch.files.scoring import Job, PartScorer, Tell
 from serving.batch.files.source import Format, Part, columns_of, csv_row_bytes, cut, find_source, open_filesystem
 from serving.batch.files.target import Done, Manifest, choose_format
-from serving.codecs.columns import columns_of as model_columns
+from serving.core.columns import columns_of as model_columns
 from serving.core.engine import Engine
 from serving.store.models import StoredModel
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serving.codecs.answers import Answers
 from serving.codecs.base import LABEL, LABEL_SPEC
-from serving.codecs.columns import columns_of
+from serving.core.columns import columns_of
 from serving.core.errors import InvalidInputError, NotFoundError
 from serving.core.signature import TensorSpec
 from serving.core.tensors import BYTES, DTYPES, STRING, Tensors, strings
