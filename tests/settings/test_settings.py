@@ -168,9 +168,7 @@ def test_a_tag_that_is_given_is_kept(configure: Configure) -> None:
 
 @pytest.mark.parametrize("name", sorted(RESERVED_NAMES))
 def test_a_name_that_is_a_route_of_the_server_is_refused(configure: Configure, name: str) -> None:
-    with pytest.raises(
-        ValidationError, match=f"{name} cannot be the name of a model: /{name} is a route"
-    ):
+    with pytest.raises(ValidationError, match=f"{name} cannot be the name of a model: /{name} is a route"):
         configure(f"models: {{{name}: {{}}}}")
 
 
