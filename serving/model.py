@@ -65,6 +65,7 @@ class Model:
         tag: name and version in the model store.
         version: see above.
         version_labels: other names of this version, the tag's among them.
+        batches_protocols: whether requests of the standard protocols share engine calls.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Model:
         self.metadata = codec.metadata
         self.signature = codec.signature
         self.limits = codec.limits
+        self.batches_protocols = self.settings.batches_protocols
         self.tag = self.stored.tag
         self.version = version_of(self.stored)
         self.version_labels = (*self.settings.version_labels, self.tag.partition(":")[2])
@@ -108,7 +110,7 @@ class Model:
     @property
     def ready(self) -> bool:
         """Whether the standard protocols are answered."""
-        return self.is_ready(batched=self.settings.batches_protocols)
+        return self.is_ready(batched=self.batches_protocols)
 
     def computes_here(self, *, batched: bool) -> bool:
         """Whether a prediction is computed at once in the event loop, so that no request is ever held."""
@@ -152,7 +154,7 @@ class Model:
         call.model = self.tag
         try:
             number = self._check_number(offered)
-            batched = self.settings.batches_protocols
+            batched = self.batches_protocols
             if self.computes_here(batched=batched):
                 tensors, call.size = self.codec.from_offered(offered)
                 decoded = perf_counter()

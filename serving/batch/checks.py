@@ -7,10 +7,12 @@ from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple
 
+from serving import codecs
 from serving.codecs.base import Codec
 from serving.codecs.columns import Column
 from serving.codecs.opening import open_codec
 from serving.codecs.rows import RowsCodec
+from serving.core.errors import ModelError
 from serving.settings import Settings
 from serving.store.models import check_versions, open_model
 from serving.store.source import prepare_models
@@ -32,13 +34,25 @@ def open_row_codec(settings: Settings, name: str) -> Codec[Any]:
     """The codec of a model that is enabled.
 
     Raises:
-        ModelError: the model is not in the store or cannot be served.
+        ModelError: the model is not in the store, cannot be served, or has a plug-in that says only what `/predict`
+            answers.
     """
     entry = settings.served[name]
     prepare_models(settings)
     stored = open_model(entry.tag)
     check_versions(stored, strict=settings.server.strict_versions)
-    return open_codec(stored, entry)
+    codec = open_codec(stored, entry)
+    kind = type(codec)
+    if _is_own(kind.answer) and not _is_own(kind.row_answers):
+        raise ModelError(
+            f"plugin {entry.plugin} changes answers and not those of rows in a database: it needs row_answers too"
+        )
+    return codec
+
+
+def _is_own(method: Callable[..., Any]) -> bool:
+    """Whether a method of a codec is a plug-in's and not one that ships."""
+    return not method.__module__.startswith(f"{codecs.__name__}.")
 
 
 class Table(NamedTuple):

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
@@ -209,7 +210,10 @@ class Codec(ABC, Generic[R]):
 
     @abstractmethod
     def row_answers(self, outputs: Tensors) -> RowAnswers:
-        """What is written beside each row of a batch; a row whose outputs are not finite fails alone."""
+        """What is written beside each row of a batch; a row whose outputs are not finite fails alone.
+
+        A plug-in that overrides `answer` overrides this too, if rows of a database are scored with it.
+        """
 
     # The standard protocols
 
@@ -239,9 +243,14 @@ class Codec(ABC, Generic[R]):
 
     def protocol_outputs(self, outputs: Tensors) -> Tensors:
         """The outputs of the graph and, of a classifier, the most probable class of each row."""
-        if len(self.protocol_specs()) == len(outputs):
+        if not self._adds_label:
             return outputs
         return {**outputs, LABEL: strings(self.most_probable(outputs))}
+
+    @cached_property
+    def _adds_label(self) -> bool:
+        """Whether the standard protocols are answered a label that the graph does not give."""
+        return any(spec is LABEL_SPEC for spec in self.protocol_specs())
 
     def most_probable(self, outputs: Tensors) -> list[str]:
         """The label of each row; only where there are labels."""

@@ -63,4 +63,6 @@ def rank(probabilities: NDArray[Any], labels: Sequence[str], top_k: int) -> list
 
 def most_probable(probabilities: NDArray[Any], labels: Sequence[str]) -> list[str]:
     """The label of each row of probabilities `[N, classes]`."""
+    if len(probabilities) == 1:  # one row is the most frequent request, and quicker so
+        return [labels[int(probabilities.argmax())]]
     return [labels[index] for index in probabilities.argmax(axis=1).tolist()]

@@ -104,7 +104,11 @@ class Exchange:
 
     def header(self, name: bytes) -> bytes | None:
         """The value of the first header `name`, which is in lower case."""
-        return next((value for key, value in self.scope["headers"] if key == name), None)
+        for key, value in self.scope["headers"]:
+            if key == name:
+                found: bytes = value
+                return found
+        return None
 
     @property
     def query(self) -> QueryParams:

@@ -27,7 +27,7 @@ async def answer_body(exchange: Exchange, model: Model, answer: Callable[[bytes]
 
     Where a prediction is computed at once nothing can be given up half-way, so that neither is watched.
     """
-    here = model.computes_here(batched=model.settings.batches_protocols)
+    here = model.computes_here(batched=model.batches_protocols)
     if here and exchange.header(TIMEOUT_HEADER) is None:
         return await answer(await exchange.body())
     async with deadline(exchange):

@@ -37,6 +37,8 @@ def check_shape(spec: TensorSpec, shape: Sequence[int], *, has_rows: bool) -> tu
         InvalidInputError: it is not the shape that the model takes.
     """
     found = tuple(shape)
+    if found and spec.fits(found) and min(found) > 0:
+        return found
     if has_rows and len(found) == 2 and len(spec.shape) == 1 and found[1] == 1:
         found = found[:1]
     elif has_rows and len(found) == 1 and spec.inner_shape == [1]:

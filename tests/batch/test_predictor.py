@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from serving.batch.checks import RowChecks, unknown_model
-from serving.batch.predictor import Predictor, predictors
+from serving.batch.predictor import Predictor, open_predictor, predictors
 from serving.codecs.base import RowAnswers
 from serving.codecs.opening import open_codec
 from serving.codecs.rows import RowsCodec
 from serving.core.engine import Engine
-from serving.core.errors import InvalidInputError
-from serving.core.tensors import Tensors
+from serving.core.errors import InvalidInputError, ModelError
+from serving.core.tensors import Tensors, count
 from serving.placement import open_engine
 from serving.settings import Settings
 from serving.settings.models import ModelSettings
@@ -241,6 +241,30 @@ def test_the_preprocessing_of_a_plugin_is_not_left_out(tmp_path: Path) -> None:
     found = predictor.predict(["[1,2,3]", "[1000,0,0]", "[2,1,3]"])
     assert predictions(found) == [-1.5, None, 1.5]
     assert found.errors == [None, "values: too large for this plug-in", None]
+
+
+class Keep(RowsCodec):
+    """A plug-in that answers requests in its own way."""
+
+    def answer(self, outputs: Tensors, request: Tensors) -> bytes:  # noqa: ARG002
+        return b'{"keep":true}'
+
+
+class KeepRows(Keep):
+    """As it has to be for rows of a database."""
+
+    def row_answers(self, outputs: Tensors) -> RowAnswers:
+        number = count(outputs)
+        return RowAnswers(['{"keep":true}'] * number, [None] * number, [None] * number)
+
+
+@pytest.mark.usefixtures("model_store")
+def test_rows_are_not_answered_in_another_way_than_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVING__MODELS__IRIS__PLUGIN", f"{__name__}:Keep")
+    with pytest.raises(ModelError, match="changes answers and not those of rows in a database: it needs row_answers"):
+        open_predictor(Settings(), "iris")
+    monkeypatch.setenv("SERVING__MODELS__IRIS__PLUGIN", f"{__name__}:KeepRows")
+    assert open_predictor(Settings(), "iris").predict(["[1,2,3,4]"]).predictions == ['{"keep":true}']
 
 
 # --- checks before rows are inserted ---

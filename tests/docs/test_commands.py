@@ -25,7 +25,9 @@ NOT_RUN = {
     "VIRTUAL_ENV=.venv .venv/bin/uv pip install --require-hashes -r requirements/openvino.lock": (
         "must not change the environment that the tests run in"
     ),
-    "SERVING__MODELS__INCEPTION_V3__ENGINE=openvino make serve": "needs OpenVINO; tests/core has its tests",
+    "SERVING__MODELS__INCEPTION_V3__ENGINE=openvino make serve": (
+        "needs OpenVINO; tests/core/test_openvino_engine.py has its tests"
+    ),
     "make bento": "copies every model into a Bento; tests/deploy does it",
     "make image": "needs a container engine; tests/image does it",
     ".venv/bin/bentoml serve model_serving:latest": "needs that Bento",

@@ -583,18 +583,12 @@ async def test_what_nobody_expected_is_told_without_its_words(
         assert "request id" in message
 
 
-def batched(model: Any) -> Any:
-    """The entry of a model whose protocol requests share engine calls."""
-    batching = model.settings.batching.model_copy(update={"default_for_protocols": True})
-    return model.settings.model_copy(update={"batching": batching})
-
-
 async def test_iris_goes_through_the_batcher_where_the_setting_says_so(
     client: httpx.AsyncClient, running: Any, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = read_answer(await client.post(IRIS, json=infer_body(rows_input())))
     iris = running.models["iris"]
-    monkeypatch.setattr(iris, "settings", batched(iris))
+    monkeypatch.setattr(iris, "batches_protocols", True)
     engine = hold("iris")
     engine.release(1)
     answer = read_answer(await client.post(IRIS, json=infer_body(rows_input())))

@@ -75,6 +75,6 @@ def test_bentoml_serve_ends_with_the_line() -> None:
     )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        "error: configuration: models.iris.max_rows: Input should be a valid integer, "
-        "unable to parse string as an integer"
+        "error: configuration: models.iris.max_rows: Input should be a valid integer, unable to parse string as an "
+        "integer"
     ]

@@ -238,6 +238,6 @@ def write_response(response: InferResponse) -> Body:
             described["data"] = as_texts(array) if array.dtype == object else array.ravel().tolist()
         outputs.append(described)
     document = encode(answer)
-    if not any(output.binary for output in response.outputs):
+    if not parts:
         return Body(document, None)
     return Body(b"".join([document, *parts]), len(document))

@@ -70,7 +70,9 @@ class Meaning:
         self._alternatives = model.codec.offered()
         self.inputs = self._alternatives[0]
         self.outputs = model.codec.protocol_specs()
+        self._single = self._single_inputs()
         self._by_name = [{spec.name: spec for spec in alternative} for alternative in self._alternatives]
+        self._all = [(spec.name, False, 0) for spec in self.outputs]
         self._datatypes = {spec.name: _datatype(spec) for spec in self.outputs}
         self._has_rows = model.signature.has_rows
         self._allow_nan = model.metadata.allow_nan
@@ -78,6 +80,17 @@ class Meaning:
         ranked = model.metadata.scores if model.codec.has_labels else ""
         self._ranked = ranked if ranked in self._datatypes else ""
         self._answers = Answers(model.metadata)
+
+    def _single_inputs(self) -> dict[tuple[str, str], TensorSpec]:
+        """Alternatives of one input by name and datatype, so that most requests are understood by one look-up.
+
+        Pixels are also understood under the name of the images.
+        """
+        single = [alternative[0] for alternative in self._alternatives if len(alternative) == 1]
+        named = {(spec.name, _datatype(spec)): spec for spec in reversed(single)}
+        if single and single[0] is self.inputs[0]:
+            named = {(single[0].name, _datatype(spec)): spec for spec in reversed(single)} | named
+        return named
 
     async def infer(self, request: InferRequest, call: Call) -> InferResponse:
         """Answer a request. The caller must watch for disconnects and enforce the time limit.
@@ -104,15 +117,15 @@ class Meaning:
             InvalidInputError: names the tensor and what it has to be.
         """
         shapes: list[tuple[TensorSpec, InferInput, tuple[int, ...]]] = []
+        listed: list[tuple[TensorSpec, int]] = []
         for spec, given in self._choose(request.inputs):
-            _refuse_shared_memory(given.name, given.parameters)
+            if given.parameters:
+                _refuse_shared_memory(given.name, given.parameters)
             shape = check_shape(spec, given.shape, has_rows=self._has_rows)
             shapes.append((spec, given, shape))
-        check_listed(
-            (spec, math.prod(shape))
-            for spec, given, shape in shapes
-            if DTYPES[spec.dtype].is_text or (given.data and given.data.listed)
-        )
+            if (given.data and given.data.listed) or DTYPES[spec.dtype].is_text:
+                listed.append((spec, math.prod(shape)))
+        check_listed(listed)
         found: Tensors = {}
         for spec, given, shape in shapes:
             if given.data is None:
@@ -123,6 +136,10 @@ class Meaning:
 
     def _choose(self, inputs: Sequence[InferInput]) -> Iterable[tuple[TensorSpec, InferInput]]:
         """What each input is: the names and datatypes choose the alternative."""
+        if len(inputs) == 1:
+            spec = self._single.get((inputs[0].name, inputs[0].datatype))
+            if spec is not None:
+                return ((spec, inputs[0]),)
         given = {each.name: each for each in inputs}
         if len(given) < len(inputs):
             raise InvalidInputError("inputs: an input is given twice")
@@ -131,11 +148,6 @@ class Meaning:
                 _datatype(spec) == given[name].datatype for name, spec in specs.items()
             ):
                 return [(spec, given[name]) for name, spec in specs.items()]
-        if len(inputs) == 1 and len(self.inputs) == 1 and inputs[0].name == self.inputs[0].name:
-            # Pixels are also understood under the name of the images.
-            for alternative in self._alternatives[1:]:
-                if len(alternative) == 1 and _datatype(alternative[0]) == inputs[0].datatype:
-                    return [(alternative[0], inputs[0])]
         raise self._unknown(given)
 
     def _unknown(self, given: dict[str, InferInput]) -> InvalidInputError:
@@ -159,6 +171,8 @@ class Meaning:
         """Name, form and number of classes, 0 for the tensor itself, of each output of the answer."""
         classes = _classes(request.parameters) if request.parameters else 0
         if not request.outputs:
+            if not classes and not request.binary:
+                return self._all
             return [(name, request.binary, classes if name == self._ranked else 0) for name in self._datatypes]
         wanted: list[tuple[str, bool, int]] = []
         for output in request.outputs:
@@ -281,6 +295,8 @@ class Meanings:
 
     def find(self, name: str, version: str = "") -> Meaning:
         """Raises NotFoundError: the model or this version of it is not served."""
+        if not version and name in self._meanings:
+            return self._meanings[name]
         return self._meanings[self._models.find(name, version).name]
 
     def __iter__(self) -> Iterator[Meaning]:

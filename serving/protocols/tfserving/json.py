@@ -47,7 +47,6 @@ _MOST_FEATURES = 16_384
 _B64 = "b64"
 _NULL = msgspec.Raw(b"null")
 _is_binary_value = re.compile(rb'\s*\[\s*\{\s*"b64"\s*:').match
-_has_objects = re.compile(rb"\s*\[\s*\{").match
 
 
 class _Binary(msgspec.Struct, forbid_unknown_fields=True):
@@ -105,7 +104,7 @@ class JsonRows:
             raise InvalidInputError("instances: the tensors of this model have no rows in common; send inputs")
         forms = _forms(signature)
         forms.refuse_too_much(self.text, "instances")
-        named = _has_objects(self.text) and not (forms.has_text and _is_binary_value(self.text))
+        named = self.text[1:64].lstrip()[:1] == b"{" and not (forms.has_text and _is_binary_value(self.text))
         rows = _decoded(forms.named_rows if named else forms.plain_rows, self.text, "instances")
         if not rows:
             raise InvalidInputError("instances: at least one row is required")
@@ -144,6 +143,8 @@ class _Forms:
         self.first = signature.inputs[0]
         self.has_text = any(DTYPES[spec.dtype].is_text for spec in signature.inputs)
         self._most = self._most_values()
+        # One value in each row may come without its list: `31` for `[31]`.
+        self._columns = {spec.name for spec in signature.inputs if signature.has_rows and spec.inner_shape == [1]}
 
     def _most_values(self) -> int:
         """Values of a right request: of text it is a bound, as text has such signs in it too."""
@@ -198,20 +199,16 @@ class _Forms:
         is_text = DTYPES[spec.dtype].is_text
         found: Any = str | _Binary if is_text else element_type(spec.dtype, allow_nan=self._signature.allow_nan)
         rank = len(spec.shape)
-        if self._is_column(spec):
+        if spec.name in self._columns:
             found, rank = list[found] | found, 1
         for _ in range(rank - rows):
             found = list[found]
         return found
 
-    def _is_column(self, spec: TensorSpec) -> bool:
-        """Whether there is one value in each row, which then may come without its list: `31` for `[31]`."""
-        return self._signature.has_rows and spec.inner_shape == [1]
-
     def array(self, spec: TensorSpec, values: Any) -> NDArray[Any]:
         """Decoded values of all rows as an array."""
         rank = len(spec.shape)
-        if self._is_column(spec):
+        if spec.name in self._columns:
             values = [value if isinstance(value, list) else [value] for value in values]
         if DTYPES[spec.dtype].is_text:
             texts, shape = flatten(spec, values, rank)
@@ -221,7 +218,8 @@ class _Forms:
             array = from_lists(spec, values, rank)
             if self._signature.allow_nan:
                 refuse_infinite(spec, array)
-        return array.reshape(check_shape(spec, array.shape, has_rows=self._signature.has_rows))
+        shape = check_shape(spec, array.shape, has_rows=self._signature.has_rows)
+        return array if array.shape == shape else array.reshape(shape)
 
 
 # A signature lives as long as its model.

@@ -68,7 +68,8 @@ class Meaning:
         else:
             # The label that a codec adds is not an output of the graph.
             specs = tuple(spec for spec in codec.protocol_specs() if spec is not LABEL_SPEC)
-            self._add(DEFAULT_SIGNATURE, specs, lambda outputs: {spec.name: outputs[spec.name] for spec in specs})
+            names = [spec.name for spec in specs]
+            self._add(DEFAULT_SIGNATURE, specs, lambda outputs: {name: outputs[name] for name in names})
         if codec.has_labels and model.signature.has_rows:
             self.signatures[CLASSIFY_SIGNATURE] = self._signature(CLASSIFY, (_EXAMPLES,), (_CLASSES, _SCORES))
 
@@ -218,6 +219,8 @@ class Meanings:
             NotFoundError: the model or this version of it is not served.
             InvalidInputError: there is no name, or it has no version with this label.
         """
+        if version is None and label is None and name in self._meanings:
+            return self._meanings[name]
         if not name:
             raise InvalidInputError("Missing ModelSpec: a model name is required")
         try:
