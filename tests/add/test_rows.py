@@ -314,7 +314,7 @@ def test_any_number_of_columns_is_told_by_the_sample_or_by_names(tmp_path: Path)
     (tmp_path / "sample.json").write_text(f'{{"data": {DATA["data"]}}}')
     added, stored = add(proto, tmp_path, sample=tmp_path / "sample.json")
     assert stored.metadata.inputs[0].shape == [None, 13]
-    assert added.sample["data"] == DATA["data"]
+    assert np.array_equal(np.array(added.sample["data"], np.float32), ROWS)
     assert np.allclose(Asked(stored).predict(DATA)["prediction"], wine().predict_proba(ROWS), atol=1e-5)
 
 
