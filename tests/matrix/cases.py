@@ -35,6 +35,7 @@ class Case:
         body: a native request of several rows, or of tensors; empty for an image.
         inputs: the same as named tensors; strings are `object` arrays.
         image: a file, for a model of images.
+        file: its name; the name of the model unless given.
         outputs: what the framework says, by output; scores of a classification, numbers of a regression.
         scores: the output that a native answer has.
         labels: class names.
@@ -50,8 +51,14 @@ class Case:
     scores: str = ""
     body: dict[str, Any] = field(default_factory=dict)
     image: bytes = b""
+    file: str = ""
     labels: tuple[str, ...] = ()
     has_rows: bool = True
+
+    @property
+    def picture(self) -> str:
+        """The name of the file of the image, which tells cases of one model apart."""
+        return self.file or f"{self.name}.png"
 
     def write(self, directory: Path) -> Path:
         """The file of the model."""
@@ -65,9 +72,9 @@ class Case:
 
     @property
     def values(self) -> list[Any]:
-        """The rows as a database has them; an image lies beside it under the name of the model."""
+        """The rows as a database has them."""
         if self.kind == "image":
-            return [{"image_path": f"{self.name}.png"}]
+            return [{"image_path": self.picture}]
         if self.kind == "rows":
             return list(self.body["data"])
         inputs = self.body["inputs"]

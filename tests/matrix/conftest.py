@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -41,7 +42,7 @@ class Place:
     directory: Path
     variables: dict[str, str]
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """The rows of the database, by model."""
+    """The rows of the database, by the file of the case."""
 
     def commands(self, commands: Sequence[Sequence[str]]) -> None:
         """Run `serving` with each of some lists of arguments."""
@@ -56,7 +57,7 @@ class Place:
                 items = [{"model": case.name, "values": values} for values in case.values]
                 added = client.post("/batch/items", json={"items": items})
                 assert added.status_code == 201, added.text
-                ids[case.name] = added.json()["ids"]
+                ids[case.picture] = added.json()["ids"]
             self.commands([["batch", "score"]])
             for name, found in ids.items():
                 self.rows[name] = [client.get(f"/batch/items/{row}").json() for row in found]
@@ -81,17 +82,24 @@ def cases() -> dict[str, Case]:
     return {name: make() for name, make in MAKE.items()}
 
 
-@pytest.fixture(scope="session")
-def place(cases: dict[str, Case], model_store: Path) -> Iterator[Place]:
+@contextmanager
+def serve(cases: dict[str, Case], entries: dict[str, dict[str, str]], iris: Path) -> Iterator[Place]:
+    """A server of models that are added here, and of `iris`.
+
+    Args:
+        entries: of the configuration, by model; the others share a runner.
+    """
     with TemporaryDirectory(prefix="matrix-") as temporary:
         directory = Path(temporary)
         home = directory / "home"
-        shutil.copytree(model_store / "models" / "iris", home / "models" / "iris")
+        shutil.copytree(iris, home / "models" / "iris")
         configuration = directory / "configuration.yaml"
-        # One has a runner of its own and the others share one, and one is computed in the API.
-        entries: dict[str, dict[str, str]] = {name: {"runner": "shared"} for name in cases}
-        entries |= {"iris": {"predict_in": "api", "runner": "shared"}, "wine": {}}
-        configuration.write_text(yaml.safe_dump({"models": entries, "default_model": "wine"}))
+        models = {case.name: case for case in cases.values()}
+        all_entries = {
+            "iris": {"predict_in": "api", "runner": "shared"},
+            **{name: {"runner": "shared"} for name in models},
+        }
+        configuration.write_text(yaml.safe_dump({"models": all_entries | entries, "default_model": next(iter(models))}))
         variables = {
             "BENTOML_HOME": str(home),
             "SERVING_CONFIGURATION": str(configuration),
@@ -99,11 +107,11 @@ def place(cases: dict[str, Case], model_store: Path) -> Iterator[Place]:
             "SERVING__BATCH__IMAGE_ROOT": str(directory),
         }
         for case in cases.values():
-            (directory / f"{case.name}.png").write_bytes(case.image)
+            (directory / case.picture).write_bytes(case.image)
         run_commands(
             [
-                ["models", "add", str(case.write(directory)), "--name", case.name, *case.options]
-                for case in cases.values()
+                ["models", "add", str(case.write(directory)), "--name", name, *case.options]
+                for name, case in models.items()
             ],
             variables,
         )
@@ -112,3 +120,10 @@ def place(cases: dict[str, Case], model_store: Path) -> Iterator[Place]:
             found = Place(server, cases, directory, variables)
             found.fill_database()
             yield found
+
+
+@pytest.fixture(scope="session")
+def place(cases: dict[str, Case], model_store: Path) -> Iterator[Place]:
+    # One has a runner of its own and the others share one, and one is computed in the API.
+    with serve(cases, {"wine": {}}, model_store / "models" / "iris") as found:
+        yield found

@@ -45,18 +45,18 @@ def job(place: Place, case: Case) -> Outputs:
 
 
 def rows_of_a_database(place: Place, case: Case) -> Outputs:
-    rows = place.rows[case.name]
+    rows = place.rows[case.picture]
     assert [row.get("status") for row in rows] == ["predicted"] * len(case.values), rows
     predictions = [row["prediction"] for row in rows]
-    if case.task == "classification":
-        outputs = {"probabilities": np.array([_probabilities(case, each) for each in predictions])}
-        assert [row["label"] for row in rows] == _labels(case, outputs["probabilities"])
-        return outputs
+    if case.kind == "tensors":
+        if not case.has_rows:
+            return _arrays(case, predictions[0])
+        return _arrays(case, {name: [each[name] for each in predictions] for name in predictions[0]})
     if case.task == "regression":
         return {"value": np.array(predictions)}
-    if not case.has_rows:
-        return _arrays(case, predictions[0])
-    return _arrays(case, {name: [each[name] for each in predictions] for name in predictions[0]})
+    outputs = {"probabilities": np.array([_probabilities(case, each) for each in predictions])}
+    assert [row["label"] for row in rows] == _labels(case, outputs["probabilities"])
+    return outputs
 
 
 def tensorflow_rest(place: Place, case: Case) -> Outputs:
@@ -170,7 +170,7 @@ def _client(place: Place, case: Case, *, protocol: Any, transport: Any = "rest")
 def command_line(place: Place, case: Case) -> Outputs:
     arguments = ["predict", case.name, "--target", place.server.url, "--json"]
     if case.kind == "image":
-        arguments += ["--image", str(place.directory / f"{case.name}.png"), "--top-k", str(len(case.labels))]
+        arguments += ["--image", str(place.directory / case.picture), "--top-k", str(len(case.labels))]
     elif case.kind == "rows":
         arguments += ["--rows", json.dumps(case.body["data"])]
         if case.task == "classification":
@@ -180,11 +180,11 @@ def command_line(place: Place, case: Case) -> Outputs:
     with redirect_stdout(StringIO()) as printed:
         assert main(arguments) == 0
     lines = [json.loads(line) for line in printed.getvalue().splitlines()]
-    if case.task == "classification":
-        return {"probabilities": np.array([_ranked(case, line["candidates"]) for line in lines])}
+    if case.kind == "tensors":
+        return _arrays(case, lines[0]["outputs"])
     if case.task == "regression":
         return {"value": np.array([line["value"] for line in lines])}
-    return _arrays(case, lines[0]["outputs"])
+    return {"probabilities": np.array([_ranked(case, line["candidates"]) for line in lines])}
 
 
 WAYS: list[Callable[[Place, Case], Outputs]] = [
@@ -207,6 +207,8 @@ WAYS: list[Callable[[Place, Case], Outputs]] = [
 def expected(case: Case) -> Outputs:
     """What the framework says, under all names that a way may use."""
     found = dict(case.outputs)
+    if case.kind == "tensors":
+        return found
     if case.task == "classification":
         found.setdefault("probabilities", case.outputs[case.scores])
     elif case.task == "regression":
@@ -219,7 +221,7 @@ def _send(place: Place, case: Case, path: str) -> httpx.Response:
     url = f"{place.server.url}/{case.name}/{path}"
     if case.kind == "image":
         form = {"top_k": str(len(case.labels))}
-        return httpx.post(url, files={"image": ("picture.png", case.image, "image/png")}, data=form, timeout=60)
+        return httpx.post(url, files={"image": (case.picture, case.image)}, data=form, timeout=60)
     return httpx.post(url, content=case.request, headers=_JSON, timeout=60)
 
 
@@ -232,7 +234,7 @@ def _post(place: Place, case: Case, path: str) -> Outputs:
 def _native(case: Case, answer: dict[str, Any]) -> Outputs:
     if case.kind == "image":
         return {"probabilities": np.array([_ranked(case, answer["predictions"])])}
-    if case.task == "raw":
+    if case.kind == "tensors":
         return _arrays(case, answer["outputs"])
     return {"probabilities" if case.task == "classification" else "value": np.array(answer["prediction"])}
 
