@@ -53,7 +53,7 @@ def predict(stub: Any, wanted: list[list[float]], image: bytes) -> dict[str, Any
     return {
         "rows": list(answer.outputs["probabilities"].float_val),
         "version": answer.model_spec.version.value,
-        "label": stub.Predict(images, timeout=30).outputs["label"].string_val[0].decode(),
+        "label": stub.Predict(images, timeout=30).outputs["output_0"].string_val[0].decode(),
     }
 
 

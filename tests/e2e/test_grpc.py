@@ -128,7 +128,7 @@ def test_tensorflow_serving_client(
     assert [[score for _, score in row] for row in answer["classes"]] == expected.tolist()
     assert [label for label, _ in answer["classes"][0]] == ["setosa", "versicolor", "virginica"]
     assert answer["label"] == client.post("/inception_v3/predict/label", files={"image": photo}).json()["prediction"]
-    assert answer["signatures"]["serving_default"] == [["image"], ["label"]]
+    assert answer["signatures"]["serving_default"] == [["image"], ["output_0"]]
     assert answer["states"] == [[answer["version"], 30]]
     assert answer["refused"] == ["NOT_FOUND", "Servable not found for request: Specific(iris, 1)"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from serving.grpc.messages import message
 from serving.settings.models import ModelSettings
 from tests.grpc.conftest import method
 from tests.protocols.graphs import NUMBERS, any_models
+from tests.protocols.test_rest_fuzz import CASES, _spoil, _spoil_bytes
 from tests.served import Served, with_grpc
 
 pytestmark = pytest.mark.anyio
@@ -474,3 +476,40 @@ async def test_what_is_wrong_is_named_by_tensorflow_serving(http: httpx.AsyncCli
     response = await http.post(f"/v1/models/{name}:predict", json=body)
     assert response.status_code == 400, response.text
     assert text in response.json()["error"]
+
+
+def spoilt(rng: random.Random) -> tuple[str, bytes]:
+    """Path and body of a request for one of the models, spoilt in up to three places."""
+    name, tensors = rng.choice(list(INPUTS.values()))
+    if rng.random() < 0.6:
+        path, document = f"/v2/models/{name}/infer", given(name)
+    elif rng.random() < 0.5:
+        path, document = (
+            f"/v1/models/{name}:predict",
+            {"inputs": {key: array.tolist() for key, array in tensors.items()}},
+        )
+    else:
+        rows = [
+            {key: array.tolist()[index] if array.ndim else 0 for key, array in tensors.items()}
+            for index in range(len(next(iter(tensors.values()))))
+        ]
+        method_, key = rng.choice([("predict", "instances"), ("classify", "examples")])
+        path, document = f"/v1/models/{name}:{method_}", {key: rows}
+    document = json.loads(json.dumps(document))
+    for _ in range(rng.choice([0, 1, 1, 2, 3])):
+        _spoil(document, rng)
+    text = json.dumps(document, ensure_ascii=rng.random() < 0.9).encode(errors="surrogatepass")
+    return path, _spoil_bytes(text, rng) if rng.random() < 0.1 else text
+
+
+async def test_nothing_that_is_sent_fails_the_server(http: httpx.AsyncClient) -> None:
+    rng = random.Random(7)
+    seen: dict[int, int] = {}
+    for number in range(CASES):
+        path, body = spoilt(rng)
+        response = await http.post(path, content=body)
+        told = f"case {number}: {path} {body[:500]!r}: {response.status_code} {response.text[:300]}"
+        assert response.status_code in (200, 400, 413), told
+        assert response.status_code == 200 or len(response.json()["error"]) < 700, told
+        seen[response.status_code] = seen.get(response.status_code, 0) + 1
+    assert min(seen.get(200, 0), seen.get(400, 0)) > CASES / 10, "there are right ones and wrong ones among them"
