@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 
+from serving.core.errors import InvalidInputError
 from serving.core.signature import Signature
 from serving.core.tensors import Tensors, count, join, rows
 
@@ -12,6 +13,12 @@ from serving.core.tensors import Tensors, count, join, rows
 def available_cores() -> int:
     """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def refused(tensors: Tensors) -> InvalidInputError:
+    """What a caller is told whose values or shapes a graph cannot compute."""
+    shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in tensors.items())
+    return InvalidInputError(f"the model cannot compute these values or shapes: {shapes}")
 
 
 class Engine(ABC):

@@ -9,8 +9,8 @@ from pathlib import Path
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from serving.core.engine import Engine, available_cores
-from serving.core.errors import InvalidInputError, ModelError
+from serving.core.engine import Engine, available_cores, refused
+from serving.core.errors import ModelError
 from serving.core.signature import Signature, TensorSpec
 from serving.core.tensors import DTYPES, Tensors
 
@@ -72,8 +72,7 @@ class OnnxRuntimeEngine(Engine):
                 raise
             # ONNX Runtime's message names nodes of the graph: it is for the operator.
             logger.info("the graph refused its input: %s", error)
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in tensors.items())
-            raise InvalidInputError(f"the model cannot compute these values or shapes: {shapes}") from error
+            raise refused(tensors) from error
         return dict(zip(self._outputs, found, strict=True))
 
 

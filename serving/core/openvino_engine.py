@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 from threading import Lock
@@ -15,10 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from serving.core.engine import Engine, available_cores
+from serving.core.engine import Engine, available_cores, refused
 from serving.core.errors import ModelError
 from serving.core.signature import Signature, TensorSpec
 from serving.core.tensors import DTYPES, Tensors, count
+
+logger = logging.getLogger("serving.engine")
 
 Precision = Literal["float32", "bfloat16"]
 _PRECISIONS: dict[str, Precision] = {"f32": "float32", "bf16": "bfloat16"}
@@ -113,7 +116,14 @@ class OpenVinoEngine(Engine):
             }
         # A request has one set of buffers, and its results are overwritten by the next: hence the lock and the copy.
         with self._lock:
-            found = self._request.infer(tensors, share_inputs=True, share_outputs=False)
+            try:
+                found = self._request.infer(tensors, share_inputs=True, share_outputs=False)
+            except RuntimeError as error:  # OpenVINO has no other type
+                if "llocat" in str(error):  # no memory left is not the caller's fault
+                    raise
+                # OpenVINO's message names nodes of the graph: it is for the operator.
+                logger.info("the graph refused its input: %s", error)
+                raise refused(tensors) from error
             return {spec.name: found[spec.name] for spec in self.signature.outputs}
 
 

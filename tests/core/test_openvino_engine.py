@@ -21,7 +21,7 @@ from serving.placement import choose_engine, open_engine
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel
 from tests.core.probabilities import Probabilities
-from tests.example_models import flats
+from tests.example_models import flats, node, spec, stored
 from tests.tiny_models import tiny_graph, tiny_model
 from train.images import seeded_images
 
@@ -66,6 +66,20 @@ def open_openvino(stored: StoredModel, **options: Any) -> OpenVinoEngine:
 def test_strings_are_refused_when_the_model_is_loaded(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"OpenVINO takes no strings \(city\): set the engine to onnxruntime"):
         open_openvino(flats(tmp_path))
+
+
+def test_shapes_that_the_graph_refuses_are_the_callers_own(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Rows of an even length are summed by halves."""
+    nodes = [node("Reshape", ["x", "shape"], ["two"]), node("ReduceSum", ["two", "axis"], ["y"], keepdims=0)]
+    constants = {"shape": np.array([0, 2, -1]), "axis": np.array([1])}
+    inputs, outputs = [spec("x", "float32", None, None)], [spec("y", "float32", None, None)]
+    engine = open_openvino(stored(tmp_path, "halves", nodes, inputs, outputs, constants, kind="tensors", task="raw"))
+    assert engine.run({"x": np.float32([[1, 2, 3, 4]])})["y"].tolist() == [[4, 6]]
+    with caplog.at_level("INFO", "serving.engine"), pytest.raises(InvalidInputError) as caught:
+        engine.run({"x": np.float32([[1, 2, 3]])})
+    assert caught.value.message == "the model cannot compute these values or shapes: x [1, 3]"
+    assert "the graph refused its input" in caplog.text
+    assert engine.run({"x": np.float32([[1, 2, 3, 4]])})["y"].tolist() == [[4, 6]], "the next one is answered"
 
 
 def largest(a: np.ndarray, b: np.ndarray) -> np.ndarray:
