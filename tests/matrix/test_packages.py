@@ -50,7 +50,7 @@ def direction(directory: Path) -> Case:
     """PaddleOCR's classifier of text that stands on its head."""
     file = packages.text_direction(directory)
     model = onnx.load(file)
-    given = np.random.default_rng(0).normal(size=(2, 3, 48, 192)).astype(np.float32).round(3)
+    given = np.random.default_rng(0).normal(size=(2, 3, 48, 96)).astype(np.float32).round(3)
     (scores,) = onnxruntime.InferenceSession(file).run(None, {"x": given})
     name = model.graph.output[0].name
     return Case(
