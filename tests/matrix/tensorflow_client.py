@@ -23,7 +23,7 @@ tensorflow.__path__ = [str(Path(tensorflow_serving.__path__[0]).parent / "tensor
 from tensorflow.core.framework import tensor_pb2, types_pb2  # type: ignore[import-untyped]  # noqa: E402
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc  # noqa: E402
 
-_DTYPES = {"float32": types_pb2.DT_FLOAT, "int64": types_pb2.DT_INT64}
+_DTYPES = {"float32": types_pb2.DT_FLOAT, "int32": types_pb2.DT_INT32, "int64": types_pb2.DT_INT64}
 _VALUES = {types_pb2.DT_FLOAT: "float_val", types_pb2.DT_INT64: "int64_val", types_pb2.DT_STRING: "string_val"}
 
 

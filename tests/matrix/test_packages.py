@@ -109,6 +109,6 @@ def test_a_model_of_a_package_says_what_onnx_runtime_says(served: Place, name: s
     case = served.cases[name]
     found = way(served, case)  # type: ignore[operator]
     check(found, expected(case))
-    if case.kind == "image":
+    if case.kind == "image" and "best" not in found:
         # An Egyptian cat, a tabby and a tiger cat.
         assert next(iter(found.values()))[0].argsort()[::-1][:3].tolist() == [285, 281, 282]

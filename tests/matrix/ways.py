@@ -26,6 +26,8 @@ from tests.server import ROOT
 Outputs = dict[str, NDArray[Any]]
 """`probabilities` of a classification, `value` of a regression; else the outputs of the graph by their names."""
 _JSON = {"Content-Type": "application/json"}
+_RANKED = 5
+"""Classes that a row of a database names."""
 
 
 def native(place: Place, case: Case) -> Outputs:
@@ -54,6 +56,10 @@ def rows_of_a_database(place: Place, case: Case) -> Outputs:
         return _arrays(case, {name: [each[name] for each in predictions] for name in predictions[0]})
     if case.task == "regression":
         return {"value": np.array(predictions)}
+    if case.kind == "image" and len(case.labels) > _RANKED:
+        # The most probable classes only, best first.
+        assert [each["label"] for each in predictions[0]] == [case.labels[index] for index in _best(case)]
+        return {"best": np.array([[each["probability"] for each in predictions[0]]])}
     outputs = {"probabilities": np.array([_probabilities(case, each) for each in predictions])}
     assert [row["label"] for row in rows] == _labels(case, outputs["probabilities"])
     return outputs
@@ -211,10 +217,17 @@ def expected(case: Case) -> Outputs:
         return found
     if case.task == "classification":
         found.setdefault("probabilities", case.outputs[case.scores])
+        if case.kind == "image":
+            found["best"] = found["probabilities"][:, _best(case)]
     elif case.task == "regression":
         value = case.outputs[case.scores]
         found["value"] = value[:, 0] if value.shape[1] == 1 else value
     return found
+
+
+def _best(case: Case) -> list[int]:
+    """The most probable classes of an image, best first."""
+    return list(case.outputs["probabilities"][0].argsort()[::-1][:_RANKED])
 
 
 def _send(place: Place, case: Case, path: str) -> httpx.Response:
