@@ -84,14 +84,14 @@ def test_a_plugin_overrides_what_differs(write: Write) -> None:
 @pytest.mark.parametrize(
     ("content", "name", "says"),
     [
-        (None, "Missing", r"plugin nowhere_of_a_test:Missing cannot be imported: No module named 'nowhere_of_a_test'"),
-        (PLUGIN, "Missing", r"plugin \w+:Missing cannot be imported: module '\w+' has no attribute 'Missing'"),
-        ("import nowhere_of_a_test", "X", r"plugin \w+:X cannot be imported: No module named 'nowhere_of_a_test'"),
+        (None, "Missing", r"plugin nowhere_of_a_test:Missing cannot be imported: ModuleNotFoundError: No module"),
+        (PLUGIN, "Missing", r"plugin \w+:Missing cannot be imported: AttributeError: module .* no attribute 'Missing'"),
+        ("import nowhere_of_a_test", "X", r"plugin \w+:X cannot be imported: ModuleNotFoundError: No module named"),
         ("class X: pass", "X", r"plugin \w+:X is no subclass of serving\.codecs\.base\.Codec"),
         ("def X(*_): pass", "X", r"plugin \w+:X is no subclass of serving\.codecs\.base\.Codec"),
         ("X = 5", "X", r"plugin \w+:X is no subclass of serving\.codecs\.base\.Codec"),
         ("class X(", "X", r"plugin \w+:X cannot be imported: .*never closed"),
-        ("1 / 0", "X", r"plugin \w+:X cannot be imported: division by zero"),
+        ("1 / 0", "X", r"plugin \w+:X cannot be imported: ZeroDivisionError: division by zero"),
         (PLUGIN.replace("class TwoTowers(TensorsCodec)", "from serving.codecs.base import Codec\nclass X(Codec)"), "X",
          r"plugin \w+:X lacks methods of a codec: dump, .*; make it a subclass of RowsCodec, ImageCodec or Tensors"),
     ],

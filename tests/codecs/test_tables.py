@@ -421,7 +421,7 @@ def test_jobs_of_the_version_before_are_rows_of_float32() -> None:
 
 def test_a_payload_of_another_model_is_refused() -> None:
     payload = to_bytes({"other": np.zeros((1, 4), np.float32)})
-    with pytest.raises(InvalidInputError, match="there is no input other"):
+    with pytest.raises(InvalidInputError, match="the input features is missing; the model has features"):
         make_codec().load(payload, {"v": 1})
 
 
