@@ -13,7 +13,7 @@ from tests.server import Server
 
 JSON = {"Content-Type": "application/json"}
 TOO_LARGE = b" " * (get_settings().api.max_request_bytes + 1)
-MANY_ROWS = b'{"data":[' + b"[1,2,3,4]," * get_settings().iris.max_rows + b"[1,2,3,4]]}"
+MANY_ROWS = b'{"data":[' + b"[1,2,3,4]," * (get_settings().models["iris"].max_rows or 0) + b"[1,2,3,4]]}"
 ROW = [5.1, 3.5, 1.4, 0.2]
 
 BAD = [

@@ -30,8 +30,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def api(model_store: Path, file: Path) -> Iterator[Server]:  # noqa: ARG001 - it has to be filled
     """A server without a worker for jobs."""
-    settings = {"SERVING__JOBS__URL": f"sqlite:///{file}", "SERVING__INCEPTION_V3__ENABLED": "false"}
-    with serving(SERVING__SERVING__WORKERS="2", **settings) as running:
+    settings = {"SERVING__JOBS__URL": f"sqlite:///{file}", "SERVING__MODELS__INCEPTION_V3__ENABLED": "false"}
+    with serving(SERVING__SERVER__WORKERS="2", **settings) as running:
         yield running
 
 

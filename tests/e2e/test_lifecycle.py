@@ -21,7 +21,7 @@ from tests.e2e.test_observability import eventually, total
 from tests.server import BENTOML, ROOT, Server, free_port, serving
 
 ROW = {"data": [[5.1, 3.5, 1.4, 0.2]]}
-IRIS = {"SERVING__INCEPTION_V3__ENABLED": "false"}
+IRIS = {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false"}
 
 pytestmark = pytest.mark.usefixtures("model_store")
 
@@ -32,8 +32,8 @@ def two_workers(model_store: Path) -> Iterator[Server]:  # noqa: ARG001 - it has
 
     On a slow machine it has to be patient: some seconds go by before the test has sent all.
     """
-    patience = {"SERVING__SERVING__DRAIN_SECONDS": "150", "SERVING__SERVING__REQUEST_TIMEOUT_SECONDS": "150"}
-    with serving(SERVING__SERVING__WORKERS="2", **patience) as running:
+    patience = {"SERVING__SERVER__DRAIN_SECONDS": "150", "SERVING__SERVER__REQUEST_TIMEOUT_SECONDS": "150"}
+    with serving(SERVING__SERVER__WORKERS="2", **patience) as running:
         yield running
 
 

@@ -17,7 +17,10 @@ from tests.server import Server, serving
 @pytest.fixture(scope="module")
 def bounded(model_store: Path) -> Iterator[Server]:  # noqa: ARG001 - it has to be filled
     """12 images may be in flight; of iris 4 rows may wait."""
-    bounds = {"SERVING__INCEPTION_V3__MAX_IN_FLIGHT": "12", "SERVING__IRIS__BATCHING__MAX_QUEUE_ROWS": "4"}
+    bounds = {
+        "SERVING__MODELS__INCEPTION_V3__MAX_IN_FLIGHT": "12",
+        "SERVING__MODELS__IRIS__BATCHING__MAX_QUEUE_ROWS": "4",
+    }
     with serving(**bounds) as running:
         yield running
 

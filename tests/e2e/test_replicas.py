@@ -91,7 +91,7 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
             "SERVING__JOBS__URL": request.getfixturevalue("redis").url,
             "SERVING__JOBS__BACKOFF_SECONDS": "[0.1]",
         }
-    return {"SERVING__INCEPTION_V3__ENABLED": "false", "SERVING__SERVING__WORKERS": "2", **jobs}
+    return {"SERVING__MODELS__INCEPTION_V3__ENABLED": "false", "SERVING__SERVER__WORKERS": "2", **jobs}
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ def test_spans_of_api_and_runner_are_one_trace() -> None:
     thread.start()
     try:
         with serving(
-            SERVING__INCEPTION_V3__ENABLED="false",
+            SERVING__MODELS__INCEPTION_V3__ENABLED="false",
             SERVING__TRACING__EXPORTER="otlp",
             SERVING__TRACING__ENDPOINT=f"http://127.0.0.1:{collector.server_port}/v1/traces",
         ) as server:
