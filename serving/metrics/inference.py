@@ -40,10 +40,19 @@ class Sums:
     last: float = 0.0
     """When the last request was answered, as seconds since 1970."""
     batches: dict[int, BatchSums] = field(default_factory=dict)
-    """By the number of rows. A model takes only so many, so that there are only so many series."""
+    """By the number of rows, as `size_of_batch` groups them."""
 
 
 _PARTS = ("success", "failure", "input", "infer")
+_EXACT_ROWS = 64
+
+
+def size_of_batch(rows: int) -> int:
+    """The size that a request with `rows` rows is counted under: above 64 the next power of two.
+
+    So callers cannot make more than some eighty series of metrics for a model.
+    """
+    return rows if rows <= _EXACT_ROWS else 1 << (rows - 1).bit_length()
 
 
 class InferenceMetrics:
@@ -68,7 +77,7 @@ class InferenceMetrics:
         )
         self._batches = Counter(
             f"{_PREFIX}_batches",
-            "Predictions answered, by their number of rows.",
+            "Predictions answered, by their number of rows; above 64 by the next power of two.",
             ("model", "rows"),
             registry=registry,
         )
@@ -158,9 +167,10 @@ class Statistics:
         sums.success_seconds += seconds
         sums.infer_seconds += infer_seconds
         sums.input_seconds += input_seconds
-        batch = sums.batches.get(rows)
+        size = size_of_batch(rows)
+        batch = sums.batches.get(size)
         if batch is None:
-            batch = sums.batches[rows] = BatchSums()
+            batch = sums.batches[size] = BatchSums()
         batch.count += 1
         batch.input_seconds += input_seconds
         batch.infer_seconds += infer_seconds

@@ -240,27 +240,26 @@ class Meaning:
         """How often and how fast the standard protocols asked.
 
         Each request that was answered is an execution, with as many rows as it has: a batcher behind it may put several
-        into one call of the engine. The wait for that is part of `compute_infer`. Encoding is not measured.
+        into one call of the engine. The wait for that is part of `compute_infer`. Encoding is not measured. Batches of
+        more than 64 rows are listed under the next power of two.
         """
 
         def duration(count: int, seconds: float = 0.0) -> Duration:
             return Duration(count, int(seconds * 1e9))
 
-        batches = sorted(sums.batches.items())
-        count = sum(batch.count for _, batch in batches)
         return ModelStatistics(
             name=self.model.name,
             version=str(self.model.version),
             last_inference=int(sums.last * 1e3),
-            inference_count=sum(rows * batch.count for rows, batch in batches),
-            execution_count=count,
+            inference_count=sums.rows,
+            execution_count=sums.executions,
             inference_stats=InferStatistics(
-                success=duration(count, sums.success_seconds),
+                success=duration(sums.successes, sums.success_seconds),
                 fail=duration(sums.failures, sums.failure_seconds),
-                queue=duration(count),
-                compute_input=duration(count, sum(batch.input_seconds for _, batch in batches)),
-                compute_infer=duration(count, sum(batch.infer_seconds for _, batch in batches)),
-                compute_output=duration(count),
+                queue=duration(sums.successes),
+                compute_input=duration(sums.successes, sums.input_seconds),
+                compute_infer=duration(sums.successes, sums.infer_seconds),
+                compute_output=duration(sums.successes),
             ),
             batch_stats=[
                 BatchStatistics(
@@ -269,7 +268,7 @@ class Meaning:
                     duration(batch.count, batch.infer_seconds),
                     duration(batch.count),
                 )
-                for rows, batch in batches
+                for rows, batch in sorted(sums.batches.items())
             ],
         )
 
