@@ -85,7 +85,7 @@ def _routes(settings: Settings, models: Models, services: Services) -> list[Rout
     if settings.batch.database_url:
         from serving.http.batch import batch_routes
 
-        routes += batch_routes(lambda: _there(services.batch))
+        routes += batch_routes(models, lambda: _there(services.batch))
     routes += server_routes(metrics, lambda: _document(routes, models), lambda: client_schema(models))
     return routes
 

@@ -77,6 +77,8 @@ class Operation(NamedTuple):
     answer: dict[str, Any]
     label: dict[str, Any] | None
     """Of `/{model}/predict/label`; `None` where there is no such route."""
+    row: dict[str, Any]
+    """Of the values of one row in a database."""
 
 
 class Codec(ABC, Generic[R]):

@@ -48,6 +48,7 @@ from serving.store.models import StoredModel
 IMAGE = "image"
 PIXELS = "pixels"
 _MEDIA_TYPES = "multipart/form-data with a file `image`, image/* with the file as body, or application/json"
+_PATH = {"type": "string", "minLength": 1, "maxLength": 4096, "description": "of a file below `batch.image_root`"}
 _TopK = Annotated[int, Field(ge=1)]
 _top_k = TypeAdapter(_TopK)
 
@@ -254,6 +255,7 @@ class ImageCodec(Codec[ImageRequest]):
             parameters=[parameter] if self.has_labels else [],
             answer=self._answer_schema(),
             label=object_of({"prediction": {"type": "string"}}) if self.has_labels else None,
+            row={"oneOf": [object_of({"image_path": _PATH}), object_of({"image_url": _PATH})]},
         )
 
     def _answer_schema(self) -> dict[str, Any]:

@@ -255,12 +255,11 @@ class RowsCodec(Codec[Tensors]):
         row: dict[str, Any] = {"type": "array", "minItems": len(names), "maxItems": len(names)}
         row |= {"items": schemas[0]} if same else {"prefixItems": schemas, "items": {}}
         record = object_of(dict(zip(names, schemas, strict=True)))
+        # All rows of a request have one form.
+        bounds = {"minItems": 1, "maxItems": self.limits.max_rows}
         data = {
-            "type": "array",
-            "minItems": 1,
-            "maxItems": self.limits.max_rows,
             "description": f"rows of {', '.join(names[:_WIDE])}, as lists in this order or as objects by name",
-            "items": {"anyOf": [row, record]},
+            "anyOf": [array_of(row) | bounds, array_of(record) | bounds],
         }
         body = object_of({"data": data}) | {"examples": [self.sample_json()]}
         return Operation(
@@ -272,6 +271,7 @@ class RowsCodec(Codec[Tensors]):
             else object_of({"prediction": array_of(array_of({"type": "string"}))})
             if self.has_labels
             else None,
+            row={"anyOf": [row, record]},
         )
 
     def _answer_schema(self) -> dict[str, Any]:

@@ -159,7 +159,13 @@ class TensorsCodec(Codec[Tensors]):
             parameters=[],
             answer=object_of({"outputs": object_of(outputs)}),
             label=object_of({"prediction": array_of({})}) if self.has_labels else None,
+            row=object_of({name: self._row_schema(schema) for name, schema in inputs.items()}),
         )
+
+    def _row_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """Of one row of a tensor, from the schema of the tensor."""
+        row: dict[str, Any] = schema["items"] if self.signature.has_rows else schema
+        return row
 
 
 def _array(spec: TensorSpec, value: Any, place: str) -> NDArray[Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from serving.codecs.schemas import array_of, object_of
 from serving.http import batch_documents as documents
 from serving.http.batch_handler import AFTER, LIMIT, STATUS, BatchHandler
 from serving.http.deadline import timed
 from serving.http.exchange import Answer, Exchange
-from serving.http.operations import operation
+from serving.http.operations import Schema, operation
 from serving.http.parameters import refuse_unknown
 from serving.http.routes import Route
+from serving.model import Models
 
 # Anything else is no path of a row.
 _ITEM_ID = {"item_id": "[0-9]{1,19}"}
@@ -26,8 +28,9 @@ _ERRORS = (429, 500, 503, 504)
 _operation = partial(operation, tag="batch", timed=True)
 
 
-def batch_routes(handler: Callable[[], BatchHandler]) -> list[Route]:
+def batch_routes(models: Models, handler: Callable[[], BatchHandler]) -> list[Route]:
     """The batch routes; `handler` is asked at each request."""
+    new_items = _new_items(models)
 
     async def list_items(exchange: Exchange) -> Answer:
         refuse_unknown(exchange, *(each.name for each in _PAGE_PARAMETERS))
@@ -70,7 +73,7 @@ def batch_routes(handler: Callable[[], BatchHandler]) -> list[Route]:
                 description="The database has them, all of them.",
                 answer=documents.AddedItems,
                 errors=(*_ERRORS, 400, 413, 415),
-                body={"application/json": documents.NewItems},
+                body={"application/json": new_items},
             ),
         ),
         Route(
@@ -101,3 +104,13 @@ def batch_routes(handler: Callable[[], BatchHandler]) -> list[Route]:
             ),
         ),
     ]
+
+
+def _new_items(models: Models) -> Schema:
+    """Rows to add: each has the name of a model, and values as that model takes them."""
+    items = [
+        object_of({"model": {"type": "string", "const": model.name}, "values": model.codec.operation().row})
+        for model in models
+    ]
+    bounds = {"minItems": 1, "maxItems": documents.MOST_ITEMS}
+    return Schema("NewItems", object_of({"items": array_of({"oneOf": items}) | bounds}))

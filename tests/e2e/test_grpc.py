@@ -61,7 +61,7 @@ def test_triton_client_sees_the_server_and_its_models(triton: Any) -> None:
     assert triton.is_model_ready("iris")
     assert triton.get_server_metadata().name == "model_serving"
     metadata = triton.get_model_metadata("inception_v3", as_json=True)
-    assert [each["name"] for each in metadata["inputs"]] == ["image", "pixels"]
+    assert [each["name"] for each in metadata["inputs"]] == ["image"]
     assert [each.name for each in triton.get_model_repository_index().models] == ["iris", "inception_v3"]
 
 

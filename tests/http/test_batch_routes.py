@@ -58,7 +58,8 @@ async def open_api(model_store: Path) -> AsyncIterator[Callable[..., httpx.Async
         if tables:
             migrate(database)
         entries = get_settings().models
-        handler = BatchHandler(database, Models([_described(name, entries[name]) for name in models]))
+        served = Models([_described(name, entries[name]) for name in models])
+        handler = BatchHandler(database, served)
         handlers.append(handler)
         # Of its own: the service of other tests may be running in this process.
         metrics = Metrics(
@@ -68,7 +69,7 @@ async def open_api(model_store: Path) -> AsyncIterator[Callable[..., httpx.Async
             duration_buckets=[1.0],
             registry=CollectorRegistry(),
         )
-        state = HttpState(Routes(batch_routes(lambda: handler)), metrics)
+        state = HttpState(Routes(batch_routes(served, lambda: handler)), metrics)
         app = Application(
             nobody,
             state=lambda: state,

@@ -154,7 +154,7 @@ def _server_routes(handlers: _Handlers) -> list[Route]:
                 "The models, or with `ready` those that answer.",
                 answer={"type": "array", "items": schemas.InferenceIndexEntry},
                 errors=(400, 413, 500),
-                body={"application/json": {"type": "object", "properties": {"ready": {"type": "boolean"}}}},
+                body={"application/json": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}}},
                 body_required=False,
             ),
         ),
