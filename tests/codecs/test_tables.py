@@ -524,14 +524,15 @@ def test_an_empty_body_is_told_what_to_send() -> None:
 def test_the_document_describes_rows_and_records_and_each_answer() -> None:
     operation = adults().operation()
     schema = operation.content["application/json"]["schema"]
-    row, record = schema["properties"]["data"]["items"]["anyOf"]
+    row, record = (rows["items"] for rows in schema["properties"]["data"]["anyOf"])
+    assert operation.row == {"anyOf": [row, record]}
     assert [each["type"] for each in row["prefixItems"]] == ["number", "integer", "string", "boolean"]
     assert list(record["properties"]) == record["required"] == ["age", "children", "city", "member"]
     assert operation.label is not None
     assert numbers(2).operation().label is None
     assert numbers(2).operation().answer["properties"]["prediction"]["items"] == {"type": "number"}
     nullable = numbers(2, allow_nan=True).operation().content["application/json"]["schema"]
-    assert nullable["properties"]["data"]["items"]["anyOf"][0]["items"]["type"] == ["number", "null"]
+    assert nullable["properties"]["data"]["anyOf"][0]["items"]["items"]["type"] == ["number", "null"]
     msgspec.json.encode(operation._asdict())
 
 
