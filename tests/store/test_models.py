@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,8 @@ def test_the_trained_models_can_be_served_here(name: str, classes: int) -> None:
     model = open_model(f"{name}:latest")
     assert isinstance(model.metadata, ModelMetadata)
     assert len(model.metadata.labels) == len(set(model.metadata.labels)) == classes
-    check_versions(model, strict=True)
+    # Where another Python has filled the store, the lock has other versions of some libraries.
+    check_versions(model, strict=model.metadata.versions["python"].startswith(platform.python_version()[:5]))
 
 
 @pytest.mark.usefixtures("model_store")
