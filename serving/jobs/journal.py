@@ -44,8 +44,14 @@ class Journal:
         self._write(_Entry(over=True))
 
     def _write(self, entry: _Entry) -> None:
-        if self._descriptor is not None:
+        if self._descriptor is None:
+            return
+        try:
             os.write(self._descriptor, msgspec.json.encode(entry) + b"\n")
+        except BrokenPipeError:
+            # The supervisor has died. This process is about to notice and drains: it gives back by itself what has
+            # not begun.
+            self._descriptor = None
 
 
 class JournalReader:
