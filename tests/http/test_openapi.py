@@ -236,8 +236,10 @@ async def test_a_job_takes_what_the_prediction_takes(document: Any, model: str) 
 
 async def test_the_limits_of_rows_are_in_the_schema(document: Any) -> None:
     data = document["components"]["schemas"]["IrisRequest"]["properties"]["data"]
-    assert (data["minItems"], data["maxItems"]) == (1, 1024)
-    row, record = data["items"]["anyOf"]
+    # All rows of a request have one form.
+    lists, records = data["anyOf"]
+    assert (lists["minItems"], lists["maxItems"]) == (records["minItems"], records["maxItems"]) == (1, 1024)
+    row, record = lists["items"], records["items"]
     assert (row["minItems"], row["maxItems"]) == (4, 4)
     assert row["items"]["type"] == "number"
     assert len(record["properties"]) == len(record["required"]) == 4
