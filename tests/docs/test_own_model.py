@@ -76,7 +76,7 @@ def test_the_plugin_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     run(ADD, directory, host="")
     write_entry(directory, ENTRY_OF_PLUGIN)
     with serving(root=directory, **ALONE, SERVING__DEFAULT_MODEL="wine") as server:
-        body = re.search(r"--json '(.*)'", ASK.text)
+        body = re.search(r"-d '(.*)'", ASK.text)
         assert body
         answer = httpx.post(f"{server.url}/wine/predict", content=body[1], timeout=60)
         assert (answer.status_code, answer.json()) == (200, {"keep": [True]})
