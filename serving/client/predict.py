@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
@@ -26,7 +27,7 @@ class _Connection(Protocol):
     def close(self) -> Any: ...
 
 
-class _Conversation:
+class _Conversation(ABC):
     """What both clients ask; they differ in how they send."""
 
     def __init__(
@@ -46,8 +47,9 @@ class _Conversation:
         self._connection = self._connect(transport, target or DEFAULT_TARGETS[transport], timeout)
         self._descriptions: dict[str, Description] = {}
 
+    @abstractmethod
     def _connect(self, transport: Transport, target: str, timeout: float) -> _Connection:
-        raise NotImplementedError
+        """How this client sends."""
 
     def _describe(self, model: str) -> Exchange[Description]:
         """Asked once for each model."""

@@ -166,9 +166,9 @@ class Codec(ABC, Generic[R]):
         """Whether `label` can answer."""
         return self.metadata.task == "classification"
 
+    @abstractmethod
     def label(self, outputs: Tensors, request: R) -> bytes:
-        """The JSON body of `/predict/label`. Raises as `answer`."""
-        raise NotImplementedError  # only called where there are labels
+        """The JSON body of `/predict/label`; only called where there are labels. Raises as `answer`."""
 
     @abstractmethod
     def sample(self) -> R:
@@ -254,9 +254,9 @@ class Codec(ABC, Generic[R]):
         """Whether the standard protocols are answered a label that the graph does not give."""
         return any(spec is LABEL_SPEC for spec in self.protocol_specs())
 
+    @abstractmethod
     def most_probable(self, outputs: Tensors) -> list[str]:
-        """The label of each row; only where there are labels."""
-        raise NotImplementedError  # only called where there are labels
+        """The label of each row; only called where there are labels."""
 
     def check_outputs(self, outputs: Tensors, place: str) -> None:
         """Refuse outputs that are not finite, unless the model takes and gives NaN; raises InvalidInputError."""
