@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from serving.client import Description
     from serving.core.columns import Column
 
-_TRUTH = {"true": True, "false": False}
-
 
 def read_json(text: str | bytes, what: str = "the rows") -> Any:
     """Raises UsageError."""
@@ -108,19 +106,11 @@ def _columns(description: Description) -> list[Column]:
 
 
 def _value(text: str, column: Column | None, place: str) -> Any:
-    """A value of the type of its column; an empty number is a missing one."""
-    from serving.core.tensors import DTYPES, STRING
+    """A value of the type of its column, or else a number; an empty one is missing."""
+    from serving.core.numbers import read_value
 
-    if column is not None and column.dtype == STRING:
-        return text
+    name, dtype = ("a value", "float64") if column is None else (column.name, column.dtype)
     try:
-        if column is not None and DTYPES[column.dtype].numpy.kind == "b":
-            return _TRUTH[text.strip().lower()]
-        if not text.strip():
-            return None
-        whole = column is not None and not DTYPES[column.dtype].is_float and text.strip().lstrip("+-").isdecimal()
-        return int(text) if whole else float(text)
-    except (KeyError, ValueError) as error:
-        kind = "number" if column is None else column.dtype
-        name = "a value" if column is None else column.name
-        raise click.UsageError(f"{place}: {name}: {text!r} is no {kind}") from error
+        return read_value(text, dtype)
+    except ValueError as error:
+        raise click.UsageError(f"{place}: {name}: {error}") from error

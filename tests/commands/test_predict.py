@@ -132,7 +132,9 @@ def test_without_a_default_model_the_names_are_told(
 
 WRONG = {
     "not a number": ("flowers", "--row", "a,1,2,3"),
-    "no whole number": ("people", "--row", "1,Bern,many"),
+    "no whole number": ("people", "--row", "1,Bern,2.5"),
+    "an underscore": ("flowers", "--row", "5_1,2,3,4"),
+    "a digit of another script": ("flowers", "--row", "٥,2,3,4"),
     "a quote that does not end": ("people", "--row", '1,"Bern,2'),
     "rows for images": ("picture", "--row", "1,2"),
     "an image for rows": ("flowers", "--image", __file__),
@@ -157,7 +159,7 @@ def test_wrong_usage_is_one_line_and_status_2(run: Run, arguments: str) -> None:
     [
         ("", "empty"),
         ("age,city,visits\n1,Bern\n", "line 2: 2 values"),
-        ("age,city,visits\nold,Bern,1\n", "line 2: age: 'old' is no float32"),
+        ("age,city,visits\nold,Bern,1\n", "line 2: age: 'old' is not a number: write it as JSON does"),
         ("age,city,visits\n1,Bern,\udcff", "not CSV in UTF-8"),
     ],
 )
