@@ -1,6 +1,6 @@
-"""Every private part of BentoML that this project relies on, and a check that they are what they were.
+"""Every private part of BentoML and its web server that this project relies on, and a check of what they are.
 
-BentoML is pinned to one version, so that nothing changes by itself. Whoever takes up another one sees here what to
+Their versions are pinned, so that nothing changes by itself. Whoever takes up another one sees here what to
 look at, and the server says at its start which part is different instead of failing somewhere else.
 """
 
@@ -30,8 +30,11 @@ __all__ = [
     "restart_processes_in_containers",
     "runner_addresses",
     "server_context",
+    "use_http_protocol",
 ]
 
+_HTTP_PROTOCOL = ("_should_upgrade", "_unset_keepalive_if_required", "data_received", "send_400_response")
+"""What `serving.bento.http_protocol` overrides or calls."""
 _CONTAINER_VARIABLE = "BENTOML_CONTAINERIZED"
 
 
@@ -51,6 +54,17 @@ def restart_processes_in_containers() -> None:
     bentoml.serving.running_inside_container.cache_clear()
 
 
+def use_http_protocol(name: str) -> None:
+    """Let uvicorn speak HTTP through the class `module:Class` in this process, and no WebSockets.
+
+    uvicorn has settings for both, which BentoML's workers leave at `auto`. Call it before uvicorn reads them.
+    """
+    import uvicorn.config  # what only API workers need, nobody else imports
+
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = name
+    uvicorn.config.WS_PROTOCOLS["auto"] = None
+
+
 def check_internals() -> None:
     """Compare the private parts with what this project expects of them. Call it in the supervisor.
 
@@ -66,6 +80,9 @@ def check_internals() -> None:
 
 
 def _expectations() -> dict[str, bool]:
+    import uvicorn.config
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
     factory = ServiceAppFactory
     return {
         "ServiceAppFactory.__init__": {"service", "is_main"} <= set(_parameters(factory.__init__)),
@@ -82,6 +99,8 @@ def _expectations() -> dict[str, bool]:
         "server_context": all(hasattr(server_context, name) for name in ("bento_name", "bento_version")),
         "remote_runner_mapping": hasattr(BentoMLContainer, "remote_runner_mapping"),
         "BentoMLContainer.http": all(hasattr(BentoMLContainer.http, name) for name in ("host", "port")),
+        "uvicorn.config": all("auto" in getattr(uvicorn.config, f"{name}_PROTOCOLS", ()) for name in ("HTTP", "WS")),
+        "HttpToolsProtocol": all(hasattr(HttpToolsProtocol, name) for name in _HTTP_PROTOCOL),
         "running_inside_container": hasattr(getattr(bentoml.serving, "running_inside_container", None), "cache_clear"),
     }
 

@@ -23,6 +23,7 @@ from serving.bento.internals import (
     BentoModelInfo,
     ContextMiddleware,
     ServiceAppFactory,
+    use_http_protocol,
 )
 from serving.core.errors import ModelError
 from serving.placement import check_engine
@@ -168,6 +169,7 @@ class ApiService(bentoml.Service[Any]):
 
     def to_asgi(self, is_main: bool = True) -> Starlette:
         self.inject_config()
+        use_http_protocol("serving.bento.http_protocol:HttpProtocol")
         return ApiAppFactory(self, is_main=is_main)()
 
     @property

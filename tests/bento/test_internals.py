@@ -8,9 +8,11 @@ from typing import Any
 import bentoml
 import bentoml.serving
 import pytest
+import uvicorn.config
 from bentoml.container import BentoMLContainer
 from bentoml.exceptions import BentoMLException
 from bentoml.models import BentoModel
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serving.bento import internals
 from serving.bento.internals import (
@@ -43,6 +45,7 @@ BREAKS: dict[str, tuple[Any, str, Any]] = {
     "BentoModelInfo": (internals, "BentoModelInfo", no_parameters),
     "server_context": (internals, "server_context", object()),
     "BentoMLContainer.http": (BentoMLContainer, "http", object()),
+    "uvicorn.config": (uvicorn.config, "HTTP_PROTOCOLS", {}),
     "running_inside_container": (bentoml.serving, "running_inside_container", no_parameters),
 }
 
@@ -60,6 +63,7 @@ def test_a_part_that_is_different_is_named(monkeypatch: pytest.MonkeyPatch, name
 
 
 MISSING = {
+    "HttpToolsProtocol": (HttpToolsProtocol, "_unset_keepalive_if_required"),
     "Service.openapi_spec": (bentoml.Service, "openapi_spec"),
     "remote_runner_mapping": (type(BentoMLContainer), "remote_runner_mapping"),
 }

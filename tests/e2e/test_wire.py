@@ -1,0 +1,129 @@
+"""What programs and connections of all kinds send to a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.server import Server
+
+ROW = {"data": [[5.1, 3.5, 1.4, 0.2]]}
+SETOSA = 0.9745
+OFFER = b"Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+def curl(*arguments: str, content: bytes | None = None) -> tuple[int, bytes]:
+    """Status and body of the last answer; 0 where there was none."""
+    found = subprocess.run(
+        ["curl", "--silent", "--max-time", "60", "--write-out", "%{stderr}%{http_code}", *arguments],
+        input=content,
+        capture_output=True,
+        check=False,
+        env={"PATH": os.environ["PATH"]},
+    )
+    return int(found.stderr[-3:]), found.stdout
+
+
+def is_setosa(body: bytes) -> bool:
+    (row,) = json.loads(body)["prediction"]
+    return bool(round(row[0], 4) == SETOSA)
+
+
+@needs_curl
+def test_curl_offers_http2_and_is_answered_in_http1(server: Server) -> None:
+    url = f"{server.url}/iris/predict"
+    # two requests, the second on the same connection
+    status, body = curl("--http2", "-H", "Content-Type: application/json", "-d", json.dumps(ROW), url, url)
+    assert status == 200
+    first, _, second = body.partition(b"}")
+    assert is_setosa(first + b"}")
+    assert is_setosa(second)
+
+
+@needs_curl
+def test_curl_sends_chunks_with_an_offer(server: Server) -> None:
+    chunked = ("--http2", "-H", "Transfer-Encoding: chunked", "-H", "Content-Type: application/json")
+    status, body = curl(*chunked, "--data-binary", "@-", f"{server.url}/iris/predict", content=json.dumps(ROW).encode())
+    assert status == 200
+    assert is_setosa(body)
+
+
+@needs_curl
+def test_curl_with_http2_only_is_refused(server: Server) -> None:
+    status, _ = curl("--http2-prior-knowledge", "-d", json.dumps(ROW), f"{server.url}/iris/predict")
+    assert status == 0
+    assert "not HTTP/2 with prior knowledge" in server.log()
+
+
+class Raw:
+    """A connection."""
+
+    def __init__(self, server: Server) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+        self._file = self._socket.makefile("rb")
+
+    def __enter__(self) -> Raw:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._file.close()
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def answer(self, *, body: bool = True) -> tuple[int, dict[str, str], bytes]:
+        status = int(self._file.readline().split()[1])
+        headers: dict[str, str] = {}
+        while (line := self._file.readline().strip()) != b"":
+            name, _, value = line.decode().partition(":")
+            assert name.lower() not in headers
+            headers[name.lower()] = value.strip()
+        length = int(headers.get("content-length", 0)) if body and status != 100 else 0
+        return status, headers, self._file.read(length)
+
+    def is_closed(self) -> bool:
+        return self._file.read(1) == b""
+
+
+def test_the_body_of_an_offer_may_come_later(server: Server) -> None:
+    body = json.dumps(ROW).encode()
+    head = b"POST /iris/predict HTTP/1.1\r\nHost: h\r\n" + OFFER + b"Content-Length: %d\r\n\r\n" % len(body)
+    with Raw(server) as connection:
+        for _ in range(2):
+            # The server has read the head when it asks for the body.
+            connection.send(head.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+            assert connection.answer()[0] == 100
+            connection.send(body)
+            status, _, answered = connection.answer()
+            assert status == 200
+            assert is_setosa(answered)
+
+
+def test_a_websocket_is_refused(server: Server) -> None:
+    offer = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n"
+    with Raw(server) as connection:
+        connection.send(b"GET /iris/predict HTTP/1.1\r\nHost: h\r\n" + offer + b"\r\n")
+        status, headers, body = connection.answer()
+        assert (status, headers["content-type"]) == (400, "application/json")
+        assert json.loads(body)["error"]["message"] == "this server has no WebSockets; send HTTP requests"
+        assert connection.is_closed()
+
+
+def test_tls_is_refused(server: Server) -> None:
+    context = ssl.create_default_context()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection, pytest.raises(ssl.SSLError):
+        context.wrap_socket(connection, server_hostname="localhost")
+    assert "plain HTTP, not TLS" in server.log()
+
+
+def test_nothing_of_this_leaves_a_traceback(server: Server) -> None:
+    assert "Traceback" not in server.log()
