@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from serving.codecs.answers import Answers, row_answers, tensor_rows
@@ -27,30 +23,22 @@ from serving.codecs.image_decoding import (
     to_input,
 )
 from serving.codecs.image_files import check_image_row
-from serving.codecs.json_body import media_type
+from serving.codecs.image_requests import IMAGE, read_image
 from serving.codecs.schemas import array_of, object_of
 from serving.core.errors import (
-    ErrorDetail,
     InvalidImageError,
     InvalidInputError,
-    MalformedRequestError,
     ModelError,
     ServingError,
-    UnsupportedMediaTypeError,
 )
 from serving.core.ranking import DEFAULT_TOP_K, choose_top_k, rank
 from serving.core.signature import TensorSpec
 from serving.core.tensors import BYTES, Tensors
-from serving.core.validation import from_validation
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel
 
-IMAGE = "image"
 PIXELS = "pixels"
-_MEDIA_TYPES = "multipart/form-data with a file `image`, image/* with the file as body, or application/json"
 _PATH = {"type": "string", "minLength": 1, "maxLength": 4096, "description": "of a file below `batch.image_root`"}
-_TopK = Annotated[int, Field(ge=1)]
-_top_k = TypeAdapter(_TopK)
 
 
 class ImageRequest(NamedTuple):
@@ -58,20 +46,6 @@ class ImageRequest(NamedTuple):
 
     content: bytes
     top_k: int
-
-
-class ImageBody(BaseModel):
-    """The JSON form of a request."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    image: str = Field(min_length=1)
-
-
-class RankedImageBody(ImageBody):
-    """The JSON form of a request that says how many classes to name."""
-
-    top_k: _TopK = Field(None, validate_default=False)  # type: ignore[assignment]
 
 
 class ImageCodec(Codec[ImageRequest]):
@@ -100,8 +74,7 @@ class ImageCodec(Codec[ImageRequest]):
         return None
 
     async def read(self, request: Request, *, label: bool = False) -> ImageRequest:
-        body_type = ImageBody if label or not self.has_labels else RankedImageBody
-        content, top_k = await _read_file(request, body_type)
+        content, top_k = await read_image(request, ranked=self.has_labels and not label)
         return ImageRequest(content, self._choose(top_k))
 
     def from_fields(self, fields: Mapping[str, Any]) -> ImageRequest:
@@ -266,72 +239,3 @@ class ImageCodec(Codec[ImageRequest]):
         if self.metadata.task == "regression":
             return object_of({"prediction": {"anyOf": [number, array_of(number)]}})
         return object_of({"outputs": object_of({spec.name: {} for spec in self.metadata.outputs})})
-
-
-async def _read_file(request: Request, body_type: type[ImageBody]) -> tuple[bytes, int | None]:
-    """The image file in a request, and `top_k` from the form, the JSON object or the query.
-
-    `body_type` says which fields there may be; only a RankedImageBody has `top_k`.
-
-    Raises:
-        UnsupportedMediaTypeError: none of the three forms.
-        MalformedRequestError: the form, the JSON or the base64 is broken.
-        InvalidInputError: a field is missing, unknown or wrong.
-    """
-    kind = media_type(request)
-    if kind == "multipart/form-data":
-        content, top_k = await _from_form(request, set(body_type.model_fields))
-    elif kind.startswith("image/"):
-        content, top_k = await request.body(), None
-    elif kind == "application/json":
-        content, top_k = _from_json(await request.body(), body_type)
-    else:
-        raise UnsupportedMediaTypeError(f"content type {kind or '(none)'} is not supported; send {_MEDIA_TYPES}")
-    if not content:
-        raise MalformedRequestError("there is no image: the body is empty")
-    if issubclass(body_type, RankedImageBody) and (text := request.query_params.get("top_k")) is not None:
-        if top_k is not None:
-            raise InvalidInputError("top_k is in the query and in the body; give it once")
-        top_k = _parse_top_k(text)
-    return content, top_k
-
-
-def _parse_top_k(text: str) -> int:
-    try:
-        return _top_k.validate_strings(text)
-    except ValidationError as error:
-        message = error.errors(include_url=False, include_context=False, include_input=False)[0]["msg"]
-        raise InvalidInputError(f"top_k: {message}", details=[ErrorDetail("top_k", message)]) from error
-
-
-async def _from_form(request: Request, fields: set[str]) -> tuple[bytes, int | None]:
-    try:
-        form = await request.form(max_files=1, max_fields=1, max_part_size=64)
-    except HTTPException as error:
-        raise MalformedRequestError(f"the form cannot be read: {error.detail}") from error
-    try:
-        image = form.get("image")
-        unknown = sorted(set(form) - fields)
-        if unknown:
-            raise InvalidInputError(f"{unknown[0]}: unknown field", details=[ErrorDetail(unknown[0], "unknown field")])
-        if not isinstance(image, UploadFile):
-            raise InvalidInputError("image: a file is required", details=[ErrorDetail("image", "a file is required")])
-        top_k = form.get("top_k")
-        return await image.read(), _parse_top_k(top_k) if isinstance(top_k, str) else None
-    finally:
-        await form.close()
-
-
-def _from_json(body: bytes, body_type: type[ImageBody]) -> tuple[bytes, int | None]:
-    if not body:
-        raise MalformedRequestError('the body is empty; send {"image": "<base64>"}')
-    try:
-        fields = body_type.model_validate_json(body)
-    except ValidationError as error:
-        raise from_validation(error) from error
-    # base64url differs in two characters, and its padding is often left out.
-    text = fields.image.rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True), getattr(fields, "top_k", None)
-    except (binascii.Error, ValueError) as error:
-        raise MalformedRequestError("image: not base64 or base64url") from error

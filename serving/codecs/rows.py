@@ -15,7 +15,7 @@ from starlette.requests import Request
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
 from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.columns import TensorBuilder, to_values, value_type
-from serving.codecs.json_body import require_json
+from serving.codecs.json_body import read_json
 from serving.codecs.schemas import array_of, json_schema, object_of
 from serving.core.columns import FLOAT_MAX, columns_of
 from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, ServingError
@@ -83,8 +83,7 @@ class RowsCodec(Codec[Tensors]):
             return None
 
     async def read(self, request: Request, *, label: bool = False) -> Tensors:  # noqa: ARG002
-        require_json(request)
-        body = await request.body()
+        body = await read_json(request)
         found = self.read_fast(body)
         return self._explain(body) if found is None else found
 

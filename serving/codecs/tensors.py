@@ -13,7 +13,7 @@ from starlette.requests import Request
 from serving.codecs.answers import Answers, row_answers, tensor_rows, tensors_json
 from serving.codecs.base import Codec, Files, Operation, RowAnswers, encode
 from serving.codecs.columns import value_type
-from serving.codecs.json_body import require_json
+from serving.codecs.json_body import read_json
 from serving.codecs.schemas import array_of, object_of, tensor_schema
 from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError
 from serving.core.signature import TensorSpec
@@ -71,8 +71,7 @@ class TensorsCodec(Codec[Tensors]):
             return None
 
     async def read(self, request: Request, *, label: bool = False) -> Tensors:  # noqa: ARG002
-        require_json(request)
-        body = await request.body()
+        body = await read_json(request)
         if not body:
             raise MalformedRequestError(f"the body is empty; send {encode(self.sample_json()).decode()[:200]}")
         return self._read(body)

@@ -16,7 +16,7 @@ from serving.batch.database import Database, is_conflict, is_outage
 from serving.batch.items import LARGEST_ID, add_items, get_item, page_of_items, page_of_runs
 from serving.batch.migrate import require_tables
 from serving.batch.tables import Status
-from serving.codecs.json_body import require_json
+from serving.codecs.json_body import read_json
 from serving.core.errors import (
     ConfigurationError,
     ErrorDetail,
@@ -92,8 +92,7 @@ class BatchHandler:
 
     async def add(self, exchange: Exchange) -> bytes:
         """Raises what is wrong with the body; then nothing has been added."""
-        require_json(exchange.request())
-        body = await exchange.body()
+        body = await read_json(exchange.request())
         if len(body) > MOST_BYTES:
             raise PayloadTooLargeError(f"rows to add may have {MOST_BYTES} bytes; these have {len(body)}")
 

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from serving.codecs.json_body import require_json
 from serving.codecs.rows import RowsCodec
 from serving.core.columns import FLOAT_MAX
-from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError, UnsupportedMediaTypeError
-from tests.codecs.models import make_codec, make_request
+from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError
+from tests.codecs.models import make_codec
 from tests.http.bodies import NUMBERS, VALID_BODY, WRONG, bodies, numbers, right
 
 codec = make_codec({"max_rows": 5})
@@ -176,17 +175,6 @@ def test_a_flood_of_findings_is_summed_up() -> None:
         explained(flood, make_codec({"max_rows": 10_000}))  # so many rows that it is not refused by its commas
     error = caught.value
     assert (error.message, error.details) == ("20000 fields or values are wrong", ())
-
-
-@pytest.mark.parametrize("kind", ["application/json", "APPLICATION/JSON", "application/json;charset=utf-8", "", None])
-def test_rows_may_be_declared_as_json_or_not_at_all(kind: str | None) -> None:
-    require_json(make_request(b"", kind))
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "text/json", "application/vnd.bentoml+pickle", "multipart/form-data"])
-def test_rows_in_anything_else_are_refused(kind: str) -> None:
-    with pytest.raises(UnsupportedMediaTypeError, match="send application/json"):
-        require_json(make_request(b"", kind))
 
 
 JUNK = {

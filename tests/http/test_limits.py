@@ -92,12 +92,12 @@ async def test_a_length_that_lies_does_not_help(limited: Application) -> None:
 
 
 @pytest.mark.parametrize("path", POST_ROUTES)
-@pytest.mark.parametrize("kind", ["application/json", "image/png", "multipart/form-data; boundary=edge", "text/plain"])
+@pytest.mark.parametrize("kind", ["application/json", "image/png", "multipart/form-data; boundary=edge", "text/csv"])
 async def test_every_route_refuses_an_endless_body_of_any_kind(app: Starlette, path: str, kind: str) -> None:
     start = b'--edge\r\nContent-Disposition: form-data; name="image"; filename="f"\r\n\r\n' if "edge" in kind else b" "
     body = Body(start, *[bytes(CHUNK)] * (2 * LIMIT // CHUNK))
     answer = await ask(app, path, body, headers=[("content-type", kind), ("transfer-encoding", "chunked")])
-    accepted = kind == "application/json" or (kind != "text/plain" and "iris" not in path)
+    accepted = kind == "application/json" or (kind != "text/csv" and "iris" not in path)
     assert answer.status == (413 if accepted else 415)
     assert json.loads(answer.body)["error"]["code"] == ("payload_too_large" if accepted else "unsupported_media_type")
     assert "x-request-id" in answer.headers

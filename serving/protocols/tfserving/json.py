@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from typing import Any
 import msgspec
 from numpy.typing import NDArray
 
+from serving.core.base64_text import decode_base64
 from serving.core.errors import InvalidInputError
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES, Tensors
@@ -234,12 +233,10 @@ def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, key: str) -> Any:
 
 
 def _from_base64(spec: TensorSpec, text: str) -> bytes:
-    """With either alphabet, with or without padding."""
-    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidInputError(f"{spec.name}: b64 is not base64") from error
+        return decode_base64(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{spec.name}: b64 is {error}") from error
 
 
 def read_classify(body: bytes) -> ClassifyRequest:
