@@ -68,6 +68,10 @@ class UnsupportedMediaTypeError(ServingError):
     code = "unsupported_media_type"
 
 
+class UnsupportedEncodingError(UnsupportedMediaTypeError):
+    """The body is compressed in a way that is not taken."""
+
+
 class NotFoundError(ServingError):
     code = "not_found"
 

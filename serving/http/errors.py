@@ -22,8 +22,10 @@ from serving.core.errors import (
     PayloadTooLargeError,
     ServingError,
     UnavailableError,
+    UnsupportedEncodingError,
     UnsupportedMediaTypeError,
 )
+from serving.http.content_encoding import SUPPORTED
 from serving.http.exchange import Answer
 
 STATUS: dict[type[ServingError], int] = {
@@ -80,6 +82,8 @@ def error_answer(error: ServingError, *, path: str = "", request_id: str = "") -
     answer = Answer(msgspec.json.encode({"error": described}), status)
     if isinstance(error, MethodNotAllowedError) and error.allowed:
         answer.add("allow", error.allowed)
+    if isinstance(error, UnsupportedEncodingError):
+        answer.add("accept-encoding", SUPPORTED)
     if error.retry_after is not None:
         answer.add("retry-after", str(math.ceil(error.retry_after)))
     if status == 413:

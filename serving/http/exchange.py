@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive, Scope
 
 from serving.core.errors import DeadlineExceededError, InvalidInputError, PayloadTooLargeError
+from serving.http.content_encoding import Decompressed
 
 CLIENT_LEFT = 499
 """Status of a request that got no answer; nginx' name for it."""
@@ -80,7 +81,7 @@ class Exchange:
         self._time_limit = time_limit
         self._read = 0
         self._length = 0
-        request_id = b""
+        request_id = encoding = b""
         self.is_plain_json = True
         """Whether the body is said to be JSON, or nothing, and the client has no time limit of its own."""
         for name, value in scope["headers"]:
@@ -92,10 +93,14 @@ class Exchange:
                 request_id = request_id or value
             elif name == TIMEOUT_HEADER:
                 self.is_plain_json = False
+            elif name == b"content-encoding":
+                encoding += b"," + value
         if not request_id or not _valid_id(request_id):
             # Unique, not secret: the generator is seeded from the system for each process.
             request_id = b"%032x" % random.getrandbits(128)
         self.id = request_id.decode("ascii")
+        if encoding:
+            self._receive = Decompressed(receive, encoding, max_bytes=max_bytes)
 
     @property
     def path(self) -> str:
@@ -116,10 +121,11 @@ class Exchange:
         return QueryParams(self.scope["query_string"])
 
     async def receive(self) -> Message:
-        """The next message of the server, within the limit of bytes.
+        """The next message of the server, within the limit of bytes; of a compressed body the bytes that it becomes.
 
         Raises:
             PayloadTooLargeError: the body is larger than it may be.
+            UnsupportedMediaTypeError, MalformedRequestError: it is compressed in another way, or damaged.
         """
         message = await self._receive()
         if message["type"] == "http.request":

@@ -22,7 +22,7 @@ _MEANING = {
     404: "There is nothing here.",
     409: "It contradicts the state of what it names.",
     413: "The body is larger than `api.max_request_bytes`, or a job than `jobs.max_payload_bytes`.",
-    415: "The content type is not one of those listed.",
+    415: "The content type or the content encoding is none that is taken here.",
     429: "Too many requests are waiting; come back after `Retry-After` seconds.",
     500: "The server failed; the message has the request id that its log has.",
     503: "Starting or draining, or what it needs is away; come back after `Retry-After` seconds.",

@@ -13,7 +13,7 @@ from serving.http.exchange import TIMEOUT_HEADER, Answer, Exchange
 from serving.http.operations import operation
 from serving.model import Model, Models
 
-INFERENCE_ERRORS = (400, 404, 413, 429, 500, 503, 504)
+INFERENCE_ERRORS = (400, 404, 413, 415, 429, 500, 503, 504)
 
 
 class ProtocolError(BaseModel):

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import json
 import os
 import shutil
 import socket
 import ssl
 import subprocess
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
+import requests
 
 from tests.server import Server
 
@@ -123,6 +128,48 @@ def test_tls_is_refused(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as connection, pytest.raises(ssl.SSLError):
         context.wrap_socket(connection, server_hostname="localhost")
     assert "plain HTTP, not TLS" in server.log()
+
+
+@needs_curl
+@pytest.mark.parametrize("options", [[], ["--http2"]], ids=["plain", "with an offer"])
+def test_curl_sends_an_image_in_every_way(server: Server, photo: bytes, tmp_path: Path, options: list[str]) -> None:
+    file, url = tmp_path / "cat.jpg", f"{server.url}/inception_v3/predict"
+    file.write_bytes(photo)
+    ways = {
+        "a form": ["-F", f"image=@{file}"],
+        "a form without a file name": ["-F", f"image=<{file};type=image/jpeg"],
+        "the body, as a form by default": ["--data-binary", f"@{file}"],
+        "the body, of its type": ["-H", "Content-Type: image/jpeg", "--data-binary", f"@{file}"],
+        "the body, in chunks": ["-H", "Content-Type: image/jpeg", "-H", "Transfer-Encoding: chunked", "-T", str(file)],
+        "the body, once it is asked for": ["-H", "Expect: 100-continue", "--data-binary", f"@{file}"],
+    }
+    answers = {name: curl(*options, *(["-X", "POST"] if "-T" in way else []), *way, url) for name, way in ways.items()}
+    assert {name: status for name, (status, _) in answers.items()} == dict.fromkeys(ways, 200)
+    assert len({body for _, body in answers.values()}) == 1
+
+
+def test_aiohttp_compresses_a_body(server: Server, photo: bytes) -> None:
+    """In chunks: aiohttp compresses while it sends."""
+
+    async def ask(path: str, body: bytes, kind: str, encoding: str) -> bytes:
+        headers = {"Content-Type": kind}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(server.url + path, data=body, headers=headers, compress=encoding) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+            return await answer.read()
+
+    for encoding in ("gzip", "deflate"):
+        assert is_setosa(asyncio.run(ask("/iris/predict", json.dumps(ROW).encode(), "application/json", encoding)))
+        plain = requests.post(f"{server.url}/inception_v3/predict", files={"image": photo}, timeout=60)
+        assert asyncio.run(ask("/inception_v3/predict", photo, "image/jpeg", encoding)) == plain.content
+
+
+def test_requests_sends_a_compressed_body(server: Server) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    body = gzip.compress(json.dumps(ROW).encode())
+    assert is_setosa(requests.post(f"{server.url}/iris/predict", data=body, headers=headers, timeout=60).content)
 
 
 def test_nothing_of_this_leaves_a_traceback(server: Server) -> None:

@@ -65,7 +65,7 @@ async def test_made_ids_differ(client: httpx.AsyncClient) -> None:
         ("DELETE", "/iris/label", 405),
         ("POST", "/iris/predict", 400),
         ("POST", "/iris/predict/batched", 400),
-        ("POST", "/inception_v3/predict", 415),
+        ("POST", "/inception_v3/predict", 400),
         ("GET", "/iris/predict/", 404),
     ],
 )
@@ -87,7 +87,7 @@ BREAKABLE = [
     ("POST", "/iris/predict", ("models", "iris", "engine", "run"), {"content": VALID_BODY, "headers": JSON}),
     ("POST", "/iris/predict/label", ("models", "iris", "engine", "run"), {"content": VALID_BODY, "headers": JSON}),
     ("POST", "/iris/predict/batched", ("models", "iris", "_submit"), {"content": VALID_BODY, "headers": JSON}),
-    ("POST", "/inception_v3/predict", ("models", "inception_v3", "codec", "_load"), {"content": b"x", "headers": PNG}),
+    ("POST", "/inception_v3/predict", ("models", "inception_v3", "codec", "_load"), {"content": b"x!", "headers": PNG}),
     ("GET", "/iris/predict/test", ("models", "iris", "engine", "run"), {}),
     ("GET", "/inception_v3/predict/test", ("models", "inception_v3", "_submit"), {}),
     ("GET", "/metrics", ("metrics", "render"), {}),

@@ -153,7 +153,7 @@ def _server_routes(handlers: _Handlers) -> list[Route]:
                 "v2_repository_index",
                 "The models, or with `ready` those that answer.",
                 answer={"type": "array", "items": schemas.InferenceIndexEntry},
-                errors=(400, 413, 500),
+                errors=(400, 413, 415, 500),
                 body={"application/json": {"type": "object", "properties": {"ready": {"type": ["boolean", "null"]}}}},
                 body_required=False,
             ),
