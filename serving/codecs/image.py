@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from serving.codecs.image_decoding import (
     has_good_header,
     image_file,
     load_image,
+    prepare_formats,
     sample_image,
     to_input,
 )
@@ -64,7 +65,14 @@ class ImageCodec(Codec[ImageRequest]):
         self._input = self.metadata.inputs[0]
         self._answers = Answers(self.metadata)
         formats, max_pixels = frozenset(settings.image.allowed_formats), settings.image.max_image_pixels
-        self._load = partial(load_image, preprocessing=self._preprocessing, formats=formats, max_pixels=max_pixels)
+        prepare_formats(formats)
+        self._load = partial(
+            load_image,
+            preprocessing=self._preprocessing,
+            formats=formats,
+            max_pixels=max_pixels,
+            background=settings.image.background,
+        )
         self._check = partial(check_image, formats=formats, max_pixels=max_pixels)
         self._has_good_header = partial(has_good_header, formats=formats, max_pixels=max_pixels)
 
@@ -126,10 +134,17 @@ class ImageCodec(Codec[ImageRequest]):
         return self._answers.most_probable(outputs)
 
     def sample(self) -> ImageRequest:
-        return ImageRequest(sample_image(), self._choose(None))
+        return ImageRequest(self._sample, self._choose(None))
 
     def sample_json(self) -> dict[str, Any]:
-        return {"image": base64.b64encode(sample_image()).decode("ascii")}
+        return {"image": base64.b64encode(self._sample).decode("ascii")}
+
+    @cached_property
+    def _sample(self) -> bytes:
+        """A PNG unless the settings forbid it: what is shown has to be right when it is sent."""
+        formats = self.settings.image.allowed_formats
+        form = "PNG" if "PNG" in formats else formats[0]
+        return sample_image(form, max_pixels=self.settings.image.max_image_pixels)
 
     # Jobs
 

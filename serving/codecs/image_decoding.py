@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import math
 import struct
+import warnings
 import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -11,10 +15,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from serving.codecs.image_containers import DAMAGED, Jpeg, orientation, read_jpeg, read_png
+from serving.codecs.image_kinds import Kind, recognise
 from serving.core.base64_text import decode_base64
-from serving.core.errors import InvalidImageError
+from serving.core.errors import InvalidImageError, ModelError
 from serving.store.models import ImagePreprocessing
 
 _FILTERS = {
@@ -25,6 +31,9 @@ _FILTERS = {
 }
 # The limit is ours, from the settings, and an error; Pillow's own would be a warning first.
 Image.MAX_IMAGE_PIXELS = None
+# Damaged metadata is no reason to refuse a picture. Python remembers each warning that it has shown, with its text,
+# for as long as the process lives.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 # What Pillow's decoders raise for broken files, beside OSError.
 _DECODE_ERRORS = (
@@ -51,6 +60,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+# A longer side is none of a picture: resizing takes memory for each of its pixels in each pixel of the result.
+# JPEG itself has no longer one.
+_MOST_SIDE = 65_535
+# A crop of the middle sees no more than this of a picture's length, in widths of it.
+_MOST_WIDTHS = 100
+# Pillow decodes it in Python, for seconds where the file says so in a few bytes.
+_BMP_RLE = (1, 2)
+_DIGEST_ROWS = 256
+
 # A JPEG header within this size takes at most about 4 ms to parse; other formats compress text there.
 _QUICK_BYTES = 16_384
 _JPEG = b"\xff\xd8"
@@ -66,32 +84,52 @@ class LoadedImage(NamedTuple):
     """Width × height of the file."""
 
 
+def prepare_formats(formats: Collection[str]) -> None:
+    """Load what decodes `formats`.
+
+    Raises:
+        ModelError: a format needs an extra that is not installed.
+    """
+    if "HEIF" in formats:
+        try:
+            importlib.import_module("pillow_heif").register_heif_opener()
+        except ImportError as error:
+            raise ModelError(
+                "image.allowed_formats has HEIF, which needs the extra `heif`: pip install 'model-serving[heif]'"
+            ) from error
+
+
 def load_image(
-    content: bytes, preprocessing: ImagePreprocessing, *, formats: Collection[str], max_pixels: int
+    content: bytes,
+    preprocessing: ImagePreprocessing,
+    *,
+    formats: Collection[str],
+    max_pixels: int,
+    background: tuple[int, int, int] = (255, 255, 255),
 ) -> LoadedImage:
-    """Decode, turn upright, convert and resize.
+    """Decode, turn upright, put on the background, convert and resize.
 
     Stretched, this is what Keras' `load_img(target_size=…)` does; cropped, torchvision's `Resize` and `CenterCrop`.
-
-    Grey, palette, alpha and CMYK pictures are converted by Pillow (alpha is dropped); 16-bit grey is scaled to
-    8 bits, which Pillow alone would clip. Of an animation the first frame is taken. Orientation comes from
-    EXIF; a picture without a readable one is upright. Resizing is with Pillow's anti-aliasing.
+    docs/image_formats.md says what becomes of each kind of picture.
 
     Args:
         content: the file.
         formats: Pillow names of the formats that may be decoded.
         max_pixels: width × height from the header above which nothing is decoded.
+        background: red, green and blue of what is behind a picture with transparency.
 
     Raises:
         InvalidImageError: not an image, a format that is not allowed, too many pixels, or broken data.
     """
-    with _opened(content, formats, max_pixels) as image:
+    with _opened(content, formats, max_pixels) as (image, how):
+        # Read before loading, which may drop it. Pillow turns a TIFF upright itself, where it loads.
+        turn = orientation(how.exif or image.info.get("exif") or b"")
         width, height = image.size
-        # Read before loading: loading may drop the header's data.
-        orientation = _orientation(image)
-        picture = _to_rgb(image)
-    if orientation in _UPRIGHT:
-        picture = picture.transpose(_UPRIGHT[orientation])
+        if how.jpeg is not None and not how.jpeg.is_ended:
+            _check_is_whole(how.jpeg)
+        picture = _to_rgb(image, background)
+    if turn in _UPRIGHT:
+        picture = picture.transpose(_UPRIGHT[turn])
     if preprocessing.channels == "L":
         picture = picture.convert("L")
     picture = _resized(picture, preprocessing)
@@ -113,6 +151,7 @@ def _resized(picture: Image.Image, preprocessing: ImagePreprocessing) -> Image.I
     # https://github.com/pytorch/vision/blob/main/torchvision/transforms/functional.py
     shortest = preprocessing.shortest or min(size)
     now = min(picture.size)
+    picture = _middle(picture, now * _MOST_WIDTHS)
     width, height = (shortest if side == now else int(shortest * side / now) for side in picture.size)
     wanted = (width, height)
     if wanted != picture.size:
@@ -120,6 +159,12 @@ def _resized(picture: Image.Image, preprocessing: ImagePreprocessing) -> Image.I
     left = round((picture.width - size[0]) / 2)
     top = round((picture.height - size[1]) / 2)
     return picture.crop((left, top, left + size[0], top + size[1]))
+
+
+def _middle(picture: Image.Image, most: int) -> Image.Image:
+    """A strip without its ends: enlarged, a strip of a few bytes would take all memory."""
+    left, top = (max(0, side - most) // 2 for side in picture.size)
+    return picture.crop((left, top, picture.width - left, picture.height - top)) if left or top else picture
 
 
 def to_input(images: NDArray[np.uint8], preprocessing: ImagePreprocessing, dtype: str) -> NDArray[Any]:
@@ -146,7 +191,7 @@ def check_image(content: bytes, *, formats: Collection[str], max_pixels: int) ->
     Raises:
         InvalidImageError: not an image, a format that is not allowed, too many pixels, or a broken header.
     """
-    with _opened(content, formats, max_pixels) as image:
+    with _opened(content, formats, max_pixels) as (image, _):
         return image.width * image.height
 
 
@@ -189,48 +234,117 @@ def _is_base64(value: bytes) -> bool:
     return text[:5].lower() == b"data:" or not any(part.translate(None, _BASE64) for part in (text[:64], text))
 
 
+class _Known(NamedTuple):
+    """What the file itself says beside Pillow."""
+
+    exif: bytes = b""
+    jpeg: Jpeg | None = None
+
+
 @contextmanager
-def _opened(content: bytes, formats: Collection[str], max_pixels: int) -> Iterator[Image.Image]:
+def _opened(content: bytes, formats: Collection[str], max_pixels: int) -> Iterator[tuple[Image.Image, _Known]]:
     """The image with its header read; what goes wrong in the block is an InvalidImageError too."""
+    kind = recognise(content)
+    if kind is None or kind.format not in formats:
+        raise InvalidImageError(_refusal(content, kind, formats))
+    known = _Known()
     try:
-        with Image.open(BytesIO(content), formats=list(formats)) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise InvalidImageError(
-                    f"the image has {width} × {height} pixels; at most {max_pixels} are allowed: scale it down"
-                )
-            yield image
+        if kind.format == "JPEG":
+            jpeg = read_jpeg(content)
+            known = _Known(jpeg.exif, jpeg)
+            content = jpeg.content if jpeg.is_ended else jpeg.endings()[0]
+        elif kind.format == "PNG":
+            content, exif = read_png(content)
+            known = _Known(exif)
+        with Image.open(BytesIO(content), formats=[kind.format]) as image:
+            _check_size(*image.size, max_pixels)
+            if kind.format == "BMP" and image.info.get("compression") in _BMP_RLE:
+                raise InvalidImageError("this is a BMP with compressed pixels; send one without, or a PNG")
+            yield image, known
     except UnidentifiedImageError as error:
-        raise InvalidImageError(
-            f"the data is not an image in an allowed format ({', '.join(sorted(formats))})"
-        ) from error
+        raise InvalidImageError(f"this is {kind.words} that is damaged, or of a variant that is not decoded") from error
     except _DECODE_ERRORS as error:
-        raise InvalidImageError("the image is truncated or damaged and cannot be decoded") from error
+        raise InvalidImageError(DAMAGED) from error
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        value = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except _DECODE_ERRORS:
-        # Damaged EXIF says nothing about the pixels: the picture is taken as it is stored.
-        return 1
-    return value if isinstance(value, int) else 1
+def _refusal(content: bytes, kind: Kind | None, formats: Collection[str]) -> str:
+    if not content:
+        return "there is no image: it is empty"
+    send = f"send an image in an allowed format ({', '.join(sorted(formats))})"
+    if kind is None:
+        return f"this is not an image: it begins with {content[:8].hex(' ')} in hexadecimal; {send}"
+    if kind.format:
+        extra = " and the extra `heif`" if kind.format == "HEIF" else ""
+        send += f", or ask the operator to allow {kind.format} with the setting image.allowed_formats{extra}"
+    return f"this is {kind.words}; {send}"
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow keeps as I or I;16
-        samples = np.asarray(image).astype(np.int64) >> 8
-        return Image.fromarray(samples.clip(0, 255).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise InvalidImageError(
+            f"the image has {width} × {height} pixels; at most {max_pixels} are allowed: scale it down"
+        )
+    if max(width, height) > _MOST_SIDE:
+        raise InvalidImageError(f"the image has {width} × {height} pixels; at most {_MOST_SIDE} are allowed on a side")
 
 
-def sample_image() -> bytes:
-    """A small PNG, always the same: the built-in sample that deployment checks predict."""
-    y, x = np.mgrid[0:32, 0:32].astype(np.uint8)
-    disc = ((x.astype(int) - 16) ** 2 + (y.astype(int) - 16) ** 2 < 100).astype(np.uint8)
+def _check_is_whole(jpeg: Jpeg) -> None:
+    """Cameras leave the end marker out. Then all pixels are there; in a file that was cut off they are not.
+
+    libjpeg makes up what is missing and says nothing. It makes up something else when other data comes first.
+
+    Raises:
+        InvalidImageError: data of pixels is missing.
+    """
+    if not jpeg.is_whole:
+        raise InvalidImageError(DAMAGED)
+    first, second = (_digest(content) for content in jpeg.endings())
+    if first != second:
+        raise InvalidImageError(DAMAGED)
+
+
+def _digest(content: bytes) -> bytes:
+    """Of all pixels, in strips: a copy of them all would be as large as the picture."""
+    digest = hashlib.blake2b()
+    with Image.open(BytesIO(content), formats=["JPEG"]) as image:
+        for top in range(0, image.height, _DIGEST_ROWS):
+            digest.update(image.crop((0, top, image.width, min(top + _DIGEST_ROWS, image.height))).tobytes())
+    return digest.digest()
+
+
+def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Eight bits of red, green and blue, on the background where a pixel is transparent."""
+    image.load()
+    if image.mode in ("I", "F"):
+        raise InvalidImageError("the image has samples of 32 bits, whose range is not known; send one with 8 or 16")
+    if image.mode == "LAB":
+        raise InvalidImageError("the image has Lab colours; send one with RGB, grey or CMYK")
+    if image.mode.startswith("I;16"):
+        # Pillow alone would clip what is above 255.
+        samples = np.asarray(image)
+        picture = Image.fromarray((samples >> 8).astype(np.uint8)).convert("RGB")
+        transparent = image.info.get("transparency")
+        if transparent is not None:
+            picture.paste(background, mask=Image.fromarray(samples == transparent))
+        return picture
+    if image.has_transparency_data:
+        seen = image.convert("RGBA")
+        picture = Image.new("RGB", image.size, background)
+        picture.paste(seen, mask=seen)
+        return picture
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def sample_image(form: str = "PNG", *, max_pixels: int = 1024) -> bytes:
+    """A small picture, always the same: the built-in sample that deployment checks predict.
+
+    Args:
+        form: Pillow's name of its format.
+        max_pixels: it has no more of them.
+    """
+    side = min(32, math.isqrt(max_pixels))
+    y, x = np.mgrid[0:side, 0:side].astype(np.uint8)
+    disc = ((x.astype(int) - side // 2) ** 2 + (y.astype(int) - side // 2) ** 2 < side * side * 100 // 1024).astype(np.uint8)
     file = BytesIO()
-    Image.fromarray(np.stack([x * 8, y * 8, disc * 255], axis=-1)).save(file, "PNG", optimize=True)
+    Image.fromarray(np.stack([x * 8, y * 8, disc * 255], axis=-1)).save(file, form, optimize=True)
     return file.getvalue()

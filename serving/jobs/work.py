@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple, Protocol
@@ -113,9 +112,8 @@ class ModelWork:
         self._engine = self._open_engine()
         self._engine.warm_up(self._codec.stored.sample)
         if self._codec.slow:
-            # The first call of a process loads what decodes. The settings may refuse the sample, as its format.
-            with suppress(InvalidInputError):
-                self._codec.tensors(self._codec.sample())
+            # The first call of a process loads what decodes.
+            self._codec.tensors(self._codec.sample())
 
     def prepare(self, claimed: Claimed) -> Prepared:
         request = self._codec.load(claimed.payload, _read_parameters(claimed.parameters))

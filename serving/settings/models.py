@@ -15,8 +15,8 @@ from serving.settings.section import Section
 Kind = Literal["rows", "image", "tensors"]
 """What a request to a model is: rows of a table, an image, or named tensors."""
 
-# Formats that Pillow decodes from memory without helper programs, delegates or scripting.
-SAFE_FORMATS = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"})
+# Formats that Pillow decodes from memory without helper programs, delegates or scripting; HEIF with the extra `heif`.
+SAFE_FORMATS = frozenset({"JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF", "TIFF", "HEIF"})
 # First parts of routes that are not a model's, and names that attributes of the service class have.
 RESERVED_NAMES = frozenset(
     {
@@ -79,10 +79,18 @@ class ModelJobsSettings(Section):
     )
 
 
+_Byte = Annotated[int, Field(ge=0, le=255)]
+
+
 class ImageSettings(Section):
     allowed_formats: Annotated[list[str], AfterValidator(_check_formats)] = Field(
-        ["JPEG", "PNG", "WEBP", "BMP", "GIF"],
-        description="Image formats that are decoded; of GIF the first frame.",
+        ["JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF"],
+        min_length=1,
+        description="Image formats that are decoded. TIFF can be added, and HEIF with the extra `heif`.",
+    )
+    background: tuple[_Byte, _Byte, _Byte] = Field(
+        (255, 255, 255),
+        description="Red, green and blue, 0 to 255, of what is seen behind a picture with transparency.",
     )
     max_image_pixels: int = Field(
         50_000_000, ge=1, description="A larger image is refused from its header, before decoding."
