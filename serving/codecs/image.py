@@ -71,7 +71,7 @@ class ImageCodec(Codec[ImageRequest]):
             preprocessing=self._preprocessing,
             formats=formats,
             max_pixels=max_pixels,
-            background=settings.image.background,
+            background=tuple(settings.image.background),
         )
         self._check = partial(check_image, formats=formats, max_pixels=max_pixels)
         self._has_good_header = partial(has_good_header, formats=formats, max_pixels=max_pixels)

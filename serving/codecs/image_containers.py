@@ -1,4 +1,4 @@
-"""JPEG and PNG without what does not decide on their pixels.
+"""Files of images without what does not decide on the pixels of their first picture.
 
 Pillow refuses pictures because of their metadata: a bad colour profile, a large text, a broken index of further
 pictures. Nothing here needs any of it but the orientation. What is left out is neither parsed nor decompressed, so
@@ -7,141 +7,46 @@ that it can do no harm either.
 
 from __future__ import annotations
 
-import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from serving.core.errors import InvalidImageError
 
 DAMAGED = "the image is truncated or damaged and cannot be decoded"
-
-# A marker; in the data of a scan 0xFF is followed by 0x00, or by a restart marker.
-_marker = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])").search
-_END = b"\xff\xd9"
-_SCAN = 0xDA
-# Baseline, extended and progressive, each with Huffman's or with arithmetic coding.
-_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-_OTHER_FRAMES = {
-    **dict.fromkeys((0xC3, 0xC7, 0xCB, 0xCF), "a lossless JPEG"),
-    **dict.fromkeys((0xC5, 0xC6, 0xCD, 0xCE), "a hierarchical JPEG"),
-    0xF7: "a JPEG-LS",
-}
-_WITHOUT_LENGTH = {0x01, 0xD8}
-_COMMENTS = {0xFE, *range(0xE0, 0xF0)}
-# Each scan of a progressive JPEG costs time for the whole picture, however short it is. Encoders write about ten.
-_MOST_SCANS = 100
-_RESTARTS = [bytes([0xFF, 0xD0 + number]) for number in range(8)]
-_FILLER = b"\x5a\xa5\x3c\xc3" * 32
+# Chunks, segments or blocks. Large files have thousands; this many take a tenth of a second here.
+MOST_PARTS = 100_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# From samples of fewer than 8 bits to 8: Pillow scales the samples, but not the one that is transparent.
-_WIDENED = {1: 255, 2: 85, 4: 17}
+# From grey samples of fewer than 8 bits to 8: Pillow scales the samples, but not the one that is transparent.
+_WIDENED = {2: 85, 4: 17}
+
+# TIFF 6.0, and Technical Note 2 for JPEG in it: what the pixels are, where they are, and how they are stored.
+_PIXEL_TAGS = {
+    *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325),
+    *(332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532),
+}
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+_ORIENTATION = 274
 
 
-class Jpeg(NamedTuple):
-    """What a decoder needs of a JPEG, and what it cannot tell."""
+class Slim(NamedTuple):
+    """What a decoder needs of a file, and what it cannot tell."""
 
     content: bytes
-    exif: bytes
-    """A TIFF structure; empty: there is none."""
-    is_ended: bool
-    is_whole: bool
-    """The scans bring every bit of every coefficient of every component."""
+    exif: bytes = b""
+    """A TIFF structure, with or without `Exif` in front; empty: there is none, or the decoder turns the picture."""
+    size: tuple[int, int] | None = None
+    """Width and height of a picture for which Pillow takes memory before it tells them."""
+    completions: tuple[bytes, ...] | None = None
+    """Of a file without its end: `content` has made up an end, and these have others.
 
-    def endings(self) -> tuple[bytes, bytes]:
-        """Two files with an end marker of which the second has other data in front of it.
-
-        Both decode to the same pixels only when these need no data that is missing.
-        """
-        begun = self.content.rstrip(b"\xff")
-        # Where data is cut off before a restart marker, the decoder waits for the next of the eight.
-        places = [begun.rfind(marker) for marker in _RESTARTS]
-        following = _RESTARTS[(places.index(max(places)) + 1) % 8 if max(places) >= 0 else 0]
-        return begun + _END, begun + _FILLER + following + _FILLER + _END
-
-
-def read_jpeg(content: bytes) -> Jpeg:
-    """The segments up to the end marker without comments, profiles, previews and indexes of further pictures.
-
-    Raises:
-        InvalidImageError: a kind of JPEG that is not decoded, or too many scans.
+    All decode to the same pixels where none is missing. There is no other where one is missing for certain.
     """
-    view = memoryview(content)
-    kept: list[bytes | memoryview] = [view[:2]]
-    exif = b""
-    is_ended = False
-    scans = 0
-    missing: dict[int, list[int]] = {}
-    """For each component the bits that its 64 coefficients lack; before its first scan all of them."""
-    at = 2
-    while found := _marker(content, at):
-        marker = found[1][0]
-        start, at = found.start(), found.end()
-        if marker == _END[1]:
-            is_ended = True
-            break
-        if marker in _WITHOUT_LENGTH:
-            kept.append(view[start:at])
-            continue
-        end = at + int.from_bytes(content[at : at + 2])
-        body = content[at + 2 : end]
-        if end < at + 2 or end > len(content):
-            kept.append(view[start:])
-            break
-        at = end
-        if marker in _COMMENTS:
-            if marker == 0xE1 and body.startswith(b"Exif\0\0"):
-                exif = exif or body[6:]
-            if not (marker == 0xE0 and body.startswith(b"JFIF")) and not (marker == 0xEE and body.startswith(b"Adobe")):
-                continue
-        kept.append(view[start:end])
-        if marker in _OTHER_FRAMES or marker in _FRAMES:
-            _check_frame(marker, body)
-            missing = {number: [16] * 64 for number in body[6::3]}
-        elif marker == _SCAN:
-            scans += 1
-            if scans > _MOST_SCANS:
-                raise InvalidImageError(f"the JPEG has more than {_MOST_SCANS} scans; save it with fewer")
-            _note_scan(missing, body)
-            following = _marker(content, at)
-            end = following.start() if following else len(content)
-            kept.append(view[at:end])
-            at = end
-    return Jpeg(b"".join((*kept, _END) if is_ended else kept), exif, is_ended, _are_whole(missing))
 
 
-def _check_frame(marker: int, body: bytes) -> None:
-    if marker in _OTHER_FRAMES:
-        raise InvalidImageError(f"this is {_OTHER_FRAMES[marker]}, which is not decoded; send a baseline or progressive one")
-    if body and body[0] != 8:
-        raise InvalidImageError(f"this is a JPEG with {body[0]} bits per sample; send one with 8")
-
-
-def _note_scan(missing: dict[int, list[int]], body: bytes) -> None:
-    """ITU-T T.81, B.2.3: components, then the first and last coefficient, and the bits before and after this scan."""
-    components, last = body[1:-3:2], body[-3:]
-    if len(last) < 3:
-        return
-    for number in components:
-        for index in range(last[0], min(last[1], 63) + 1):
-            if number in missing:
-                missing[number][index] = last[2] & 15
-
-
-def _are_whole(missing: dict[int, list[int]]) -> bool:
-    return bool(missing) and not any(any(bits) for bits in missing.values())
-
-
-class Png(NamedTuple):
-    """What a decoder needs of a PNG."""
-
-    content: bytes
-    exif: bytes
-    """A TIFF structure; empty: there is none."""
-
-
-def read_png(content: bytes) -> Png:
+def read_png(content: bytes) -> Slim:
     """Header, palette, transparency and pixels; of an animation the picture that others show.
 
     Raises:
@@ -149,24 +54,17 @@ def read_png(content: bytes) -> Png:
     """
     head: dict[bytes, bytes] = {}
     pixels: list[memoryview] = []
-    view = memoryview(content)
-    at = len(_PNG)
-    while at + 8 <= len(content):
-        length, kind = struct.unpack_from(">I4s", content, at)
-        body = view[at + 8 : at + 8 + length]
+    for kind, body, checksum in _chunks(content):
         if kind == b"IDAT":
             pixels.append(body)
         elif kind in (b"IHDR", b"PLTE", b"tRNS") and kind not in head:
             head[kind] = bytes(body)
-            if content[at + 8 + length : at + 12 + length] != zlib.crc32(body, zlib.crc32(kind)).to_bytes(4):
+            if checksum != zlib.crc32(body, zlib.crc32(kind)).to_bytes(4):
                 raise InvalidImageError(DAMAGED)
         elif kind == b"eXIf":
             head[kind] = bytes(body)
         elif kind == b"CgBI":
             raise InvalidImageError("this is a PNG that Xcode has changed for iPhone; send the one that it was made of")
-        elif kind == b"IEND":
-            break
-        at += 12 + length
     header = head.get(b"IHDR", b"")
     if len(header) != 13:
         raise InvalidImageError(DAMAGED)
@@ -177,7 +75,23 @@ def read_png(content: bytes) -> Png:
         parts.append(_chunk(b"tRNS", _as_decoded(head[b"tRNS"], depth=header[8], colour=header[9])))
     if pixels:
         parts.append(_chunk(b"IDAT", b"".join(pixels)))
-    return Png(b"".join((*parts, _chunk(b"IEND", b""))), head.get(b"eXIf", b""))
+    return Slim(b"".join((*parts, _chunk(b"IEND", b""))), head.get(b"eXIf", b""))
+
+
+def _chunks(content: bytes) -> Iterator[tuple[bytes, memoryview, bytes]]:
+    """Kind, content and checksum of each chunk; the last one may end early."""
+    view = memoryview(content)
+    at = len(_PNG)
+    for _ in range(MOST_PARTS):
+        if at + 8 > len(content):
+            return
+        length, kind = struct.unpack_from(">I4s", content, at)
+        end = at + 8 + length
+        yield kind, view[at + 8 : end], content[end : end + 4]
+        if kind == b"IEND":
+            return
+        at = end + 4
+    raise InvalidImageError(DAMAGED)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
@@ -186,11 +100,114 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 def _as_decoded(transparent: bytes, *, depth: int, colour: int) -> bytes:
     """The samples that are transparent in the depth that Pillow decodes to, 8 bits but for 16-bit grey."""
-    if colour == 0 and depth in (2, 4):
+    if colour == 0 and depth in _WIDENED:
         return struct.pack(">H", int.from_bytes(transparent[:2]) * _WIDENED[depth] & 0xFFFF)
     if colour == 2 and depth == 16:
         return b"".join(bytes([0, transparent[index]]) for index in range(0, len(transparent), 2))
     return transparent
+
+
+def read_gif(content: bytes) -> Slim:
+    """Screen, palette, transparency and first picture.
+
+    Raises:
+        InvalidImageError: there is no picture.
+    """
+    try:
+        width, height, flags = struct.unpack_from("<HHB", content, 6)
+        at = start = 13 + (6 << (flags & 7) if flags & 0x80 else 0)
+        control = b""
+        blocks = 0
+        while content[at] != 0x2C:
+            if content[at] != 0x21:
+                raise InvalidImageError(DAMAGED)
+            if content[at + 1] == 0xF9 and content[at + 2] == 4:
+                # How the picture makes room for the next one is left out: Pillow would take memory for it.
+                control = b"\x21\xf9\x04" + bytes([content[at + 3] & 1, 0, 0, content[at + 6], 0])
+            at += 2
+            while content[at]:
+                at += content[at] + 1
+                blocks += 1
+                if blocks > MOST_PARTS:
+                    raise InvalidImageError(DAMAGED)
+            at += 1
+            blocks += 1
+        left, top, across, down = struct.unpack_from("<4H", content, at + 1)
+    except (IndexError, struct.error) as error:
+        raise InvalidImageError(DAMAGED) from error
+    size = max(width, left + across), max(height, top + down)
+    return Slim(content[:start] + control + content[at:], size=size)
+
+
+class _Entry(NamedTuple):
+    """Of a directory of a TIFF."""
+
+    tag: int
+    kind: int
+    values: int
+    whole: bytes
+    """All of it, as it is stored."""
+    value: bytes
+    """Its value, or the place of it."""
+
+
+class _Form(NamedTuple):
+    """How a TIFF stores its numbers."""
+
+    order: str
+    header: bytes
+    entries: str
+    entry: str
+    place: str
+
+
+def _form(content: bytes) -> _Form:
+    order = {b"II": "<", b"MM": ">"}.get(content[:2])
+    if order is None:
+        raise struct.error
+    if content[2:4] in (b"+\0", b"\0+"):
+        return _Form(order, content[:8], f"{order}Q", f"{order}HHQ8s", f"{order}Q")
+    return _Form(order, content[:4], f"{order}H", f"{order}HHI4s", f"{order}I")
+
+
+def _entries(content: bytes, form: _Form) -> list[_Entry]:
+    """Those of the first directory, each tag once.
+
+    Raises:
+        struct.error: it ends early, or is none.
+    """
+    (at,) = struct.unpack_from(form.place, content, len(form.header))
+    (entries,) = struct.unpack_from(form.entries, content, at)
+    at += struct.calcsize(form.entries)
+    length = struct.calcsize(form.entry)
+    found: dict[int, _Entry] = {}
+    for _ in range(min(entries, 0xFFFF)):
+        tag, kind, count, value = struct.unpack_from(form.entry, content, at)
+        found.setdefault(tag, _Entry(tag, kind, count, content[at : at + length], value))
+        at += length
+    return list(found.values())
+
+
+def read_tiff(content: bytes) -> Slim:
+    """The first page, with a directory of what its pixels need at the end of the file.
+
+    Pillow would read what each entry points to, and many can point to the same.
+
+    Raises:
+        InvalidImageError: the directory is damaged, or points to more than the file has.
+    """
+    try:
+        form = _form(content)
+        kept = [entry for entry in _entries(content, form) if entry.tag in _PIXEL_TAGS]
+        if sum(entry.values * _BYTES.get(entry.kind, 1) for entry in kept) > len(content):
+            raise InvalidImageError(DAMAGED)
+        padded = content + bytes(-len(content) % 8)
+        directory = struct.pack(form.entries, len(kept)) + b"".join(entry.whole for entry in kept)
+        place = struct.pack(form.place, len(padded))
+        none = struct.pack(form.place, 0)
+    except struct.error as error:
+        raise InvalidImageError(DAMAGED) from error
+    return Slim(form.header + place + padded[len(form.header) + len(place) :] + directory + none)
 
 
 def orientation(exif: bytes) -> int:
@@ -200,17 +217,11 @@ def orientation(exif: bytes) -> int:
         exif: a TIFF structure, with or without `Exif` in front of it.
     """
     exif = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
-    if order is None:
-        return 1
     try:
-        (start,) = struct.unpack_from(f"{order}I", exif, 4)
-        (entries,) = struct.unpack_from(f"{order}H", exif, start)
-        for index in range(entries):
-            place = start + 2 + 12 * index
-            tag, kind = struct.unpack_from(f"{order}HH", exif, place)
-            if tag == 0x0112:
-                (value,) = struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), exif, place + 8)
+        form = _form(exif)
+        for entry in _entries(exif, form):
+            if entry.tag == _ORIENTATION:
+                (value,) = struct.unpack_from(form.order + {1: "B", 4: "I"}.get(entry.kind, "H"), entry.value)
                 return value if 1 <= value <= 8 else 1
     except struct.error:
         # It ends early, and says nothing about the pixels.

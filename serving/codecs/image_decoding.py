@@ -8,7 +8,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from serving.codecs.image_containers import DAMAGED, Jpeg, orientation, read_jpeg, read_png
+from serving.codecs.image_containers import DAMAGED, Slim, orientation, read_gif, read_png, read_tiff
+from serving.codecs.image_jpeg import read_jpeg
 from serving.codecs.image_kinds import Kind, recognise
 from serving.core.base64_text import decode_base64
 from serving.core.errors import InvalidImageError, ModelError
@@ -35,7 +36,7 @@ Image.MAX_IMAGE_PIXELS = None
 # for as long as the process lives.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
-# What Pillow's decoders raise for broken files, beside OSError.
+# What Pillow's decoders raise for broken files, beside OSError; those of AVIF and HEIF a RuntimeError.
 _DECODE_ERRORS = (
     OSError,
     SyntaxError,
@@ -45,6 +46,7 @@ _DECODE_ERRORS = (
     KeyError,
     OverflowError,
     EOFError,
+    RuntimeError,
     struct.error,
     zlib.error,
 )
@@ -68,6 +70,12 @@ _MOST_WIDTHS = 100
 # Pillow decodes it in Python, for seconds where the file says so in a few bytes.
 _BMP_RLE = (1, 2)
 _DIGEST_ROWS = 256
+_READERS: dict[str, Callable[[bytes], Slim]] = {
+    "JPEG": read_jpeg,
+    "PNG": read_png,
+    "GIF": read_gif,
+    "TIFF": read_tiff,
+}
 
 # A JPEG header within this size takes at most about 4 ms to parse; other formats compress text there.
 _QUICK_BYTES = 16_384
@@ -105,7 +113,7 @@ def load_image(
     *,
     formats: Collection[str],
     max_pixels: int,
-    background: tuple[int, int, int] = (255, 255, 255),
+    background: tuple[int, ...] = (255, 255, 255),
 ) -> LoadedImage:
     """Decode, turn upright, put on the background, convert and resize.
 
@@ -121,12 +129,12 @@ def load_image(
     Raises:
         InvalidImageError: not an image, a format that is not allowed, too many pixels, or broken data.
     """
-    with _opened(content, formats, max_pixels) as (image, how):
+    with _opened(content, formats, max_pixels) as (image, slim):
         # Read before loading, which may drop it. Pillow turns a TIFF upright itself, where it loads.
-        turn = orientation(how.exif or image.info.get("exif") or b"")
+        turn = orientation(slim.exif or image.info.get("exif") or b"")
         width, height = image.size
-        if how.jpeg is not None and not how.jpeg.is_ended:
-            _check_is_whole(how.jpeg)
+        if slim.completions is not None:
+            _check_is_whole(slim.content, slim.completions)
         picture = _to_rgb(image, background)
     if turn in _UPRIGHT:
         picture = picture.transpose(_UPRIGHT[turn])
@@ -234,33 +242,21 @@ def _is_base64(value: bytes) -> bool:
     return text[:5].lower() == b"data:" or not any(part.translate(None, _BASE64) for part in (text[:64], text))
 
 
-class _Known(NamedTuple):
-    """What the file itself says beside Pillow."""
-
-    exif: bytes = b""
-    jpeg: Jpeg | None = None
-
-
 @contextmanager
-def _opened(content: bytes, formats: Collection[str], max_pixels: int) -> Iterator[tuple[Image.Image, _Known]]:
+def _opened(content: bytes, formats: Collection[str], max_pixels: int) -> Iterator[tuple[Image.Image, Slim]]:
     """The image with its header read; what goes wrong in the block is an InvalidImageError too."""
     kind = recognise(content)
     if kind is None or kind.format not in formats:
         raise InvalidImageError(_refusal(content, kind, formats))
-    known = _Known()
     try:
-        if kind.format == "JPEG":
-            jpeg = read_jpeg(content)
-            known = _Known(jpeg.exif, jpeg)
-            content = jpeg.content if jpeg.is_ended else jpeg.endings()[0]
-        elif kind.format == "PNG":
-            content, exif = read_png(content)
-            known = _Known(exif)
-        with Image.open(BytesIO(content), formats=[kind.format]) as image:
+        slim = _READERS.get(kind.format, Slim)(content)
+        if slim.size is not None:
+            _check_size(*slim.size, max_pixels)
+        with Image.open(BytesIO(slim.content), formats=[kind.format]) as image:
             _check_size(*image.size, max_pixels)
             if kind.format == "BMP" and image.info.get("compression") in _BMP_RLE:
                 raise InvalidImageError("this is a BMP with compressed pixels; send one without, or a PNG")
-            yield image, known
+            yield image, slim
     except UnidentifiedImageError as error:
         raise InvalidImageError(f"this is {kind.words} that is damaged, or of a variant that is not decoded") from error
     except _DECODE_ERRORS as error:
@@ -288,18 +284,13 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         raise InvalidImageError(f"the image has {width} × {height} pixels; at most {_MOST_SIDE} are allowed on a side")
 
 
-def _check_is_whole(jpeg: Jpeg) -> None:
-    """Cameras leave the end marker out. Then all pixels are there; in a file that was cut off they are not.
-
-    libjpeg makes up what is missing and says nothing. It makes up something else when other data comes first.
+def _check_is_whole(content: bytes, completions: tuple[bytes, ...]) -> None:
+    """Judge a JPEG without its end by what the decoder makes of it with other data behind it.
 
     Raises:
         InvalidImageError: data of pixels is missing.
     """
-    if not jpeg.is_whole:
-        raise InvalidImageError(DAMAGED)
-    first, second = (_digest(content) for content in jpeg.endings())
-    if first != second:
+    if not completions or any(_digest(each) != _digest(content) for each in completions):
         raise InvalidImageError(DAMAGED)
 
 
@@ -312,9 +303,11 @@ def _digest(content: bytes) -> bytes:
     return digest.digest()
 
 
-def _to_rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+def _to_rgb(image: Image.Image, background: tuple[int, ...]) -> Image.Image:
     """Eight bits of red, green and blue, on the background where a pixel is transparent."""
     image.load()
+    if image.mode in ("P", "PA") and image.palette is None:
+        raise InvalidImageError(DAMAGED)
     if image.mode in ("I", "F"):
         raise InvalidImageError("the image has samples of 32 bits, whose range is not known; send one with 8 or 16")
     if image.mode == "LAB":
@@ -344,7 +337,9 @@ def sample_image(form: str = "PNG", *, max_pixels: int = 1024) -> bytes:
     """
     side = min(32, math.isqrt(max_pixels))
     y, x = np.mgrid[0:side, 0:side].astype(np.uint8)
-    disc = ((x.astype(int) - side // 2) ** 2 + (y.astype(int) - side // 2) ** 2 < side * side * 100 // 1024).astype(np.uint8)
+    disc = ((x.astype(int) - side // 2) ** 2 + (y.astype(int) - side // 2) ** 2 < side * side * 100 // 1024).astype(
+        np.uint8
+    )
     file = BytesIO()
     Image.fromarray(np.stack([x * 8, y * 8, disc * 255], axis=-1)).save(file, form, optimize=True)
     return file.getvalue()

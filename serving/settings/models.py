@@ -88,8 +88,10 @@ class ImageSettings(Section):
         min_length=1,
         description="Image formats that are decoded. TIFF can be added, and HEIF with the extra `heif`.",
     )
-    background: tuple[_Byte, _Byte, _Byte] = Field(
-        (255, 255, 255),
+    background: list[_Byte] = Field(
+        [255, 255, 255],
+        min_length=3,
+        max_length=3,
         description="Red, green and blue, 0 to 255, of what is seen behind a picture with transparency.",
     )
     max_image_pixels: int = Field(

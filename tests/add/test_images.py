@@ -143,7 +143,7 @@ def test_a_sample_that_is_a_picture(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(file(kind="JPEG"))
     add(proto, tmp_path, sample=tmp_path / "photo.jpg")
     (tmp_path / "photo.jpg").write_bytes(b"no picture")
-    with pytest.raises(ModelError, match="does not answer its sample: the data is not an image"):
+    with pytest.raises(ModelError, match="does not answer its sample: this is not an image"):
         add(proto, tmp_path, sample=tmp_path / "photo.jpg")
 
 

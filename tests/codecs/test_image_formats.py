@@ -68,7 +68,7 @@ def test_a_file_is_refused_by_what_it_is(name: str) -> None:
 
 OTHERS = {
     b"<svg xmlns='http://www.w3.org/2000/svg'/>": "an SVG",
-    b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- made by hand -->\n<svg:svg xmlns:svg='http://www.w3.org/2000/svg'/>": "an SVG",
+    b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- by hand -->\n<svg:svg xmlns:svg='http://www.w3.org/2000/svg'/>": "an SVG",
     b"<!DOCTYPE html>\n<html><head><title>502 Bad Gateway</title>": "an HTML page, perhaps the error page of a proxy",
     b"\n <HTML><BODY>": "an HTML page",
     b"<html><body><svg></svg>": "an HTML page",
@@ -97,7 +97,9 @@ def test_what_is_no_picture_of_pixels_is_named(content: bytes) -> None:
     assert message.endswith("; send an image in an allowed format (JPEG, PNG)")
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\r\n" + JPEG, b"\0" + PNG, b"GIF", b"BMW is a maker of cars, motors", PNG[1:]])
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\r\n" + JPEG, b"\0" + PNG, b"GIF", b"BMW is a maker of cars, motors", PNG[1:]]
+)
 def test_what_begins_like_nothing_is_shown_as_it_begins(content: bytes) -> None:
     assert recognise(content) is None
     assert f"this is not an image: it begins with {content[:8].hex(' ')} in hexadecimal; send " in error_of(content)
@@ -107,7 +109,10 @@ def test_what_begins_like_nothing_is_shown_as_it_begins(content: bytes) -> None:
 def test_a_format_that_could_be_allowed_says_how(name: str) -> None:
     message = error_of(FILES[name], formats={"JPEG", "PNG"})
     kind = FORMATS["." + name.split(".")[1]]
-    assert f"allowed format (JPEG, PNG), or ask the operator to allow {kind} with the setting image.allowed_forma" in message
+    assert (
+        f"allowed format (JPEG, PNG), or ask the operator to allow {kind} with the setting image.allowed_forma"
+        in message
+    )
     assert ("extra `heif`" in message) == (kind == "HEIF")
 
 
@@ -141,8 +146,21 @@ def test_a_jpeg_without_its_end_is_taken_and_one_with_less_is_not(name: str) -> 
         assert error_of(content[:end]) == "the image is truncated or damaged and cannot be decoded", end
 
 
-@pytest.mark.parametrize("name", ["baseline.jpg", "progressive.jpg", "rgb_key.png", "lossy.webp", "interlaced.gif", "rgb.bmp"])
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "baseline.jpg",
+        "progressive.jpg",
+        "rgb_key.png",
+        "lossy.webp",
+        "interlaced.gif",
+        "rgb.bmp",
+        "zip.tif",
+        "alpha.avif",
+        "photo.heic",
+    ],
+)
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
 def test_a_part_of_a_file_is_refused(name: str, share: float) -> None:
     assert error_of(FILES[name][: int(len(FILES[name]) * share)])
 
@@ -223,7 +241,9 @@ def test_field_black_on_transparent() -> None:
     assert (red[..., 1] <= white[..., 1]).all()
 
 
-@pytest.mark.parametrize("name", [name for name, quarters in SHOWN.items() if name not in ("one_bit.png", "one_bit.tif")])
+@pytest.mark.parametrize(
+    "name", [name for name, quarters in SHOWN.items() if name not in ("one_bit.png", "one_bit.tif")]
+)
 def test_the_background_is_that_of_the_settings(name: str) -> None:
     shown = SHOWN[name]
     if shown[3] == (255, 255, 255):
@@ -240,7 +260,9 @@ def test_the_background_is_that_of_the_settings(name: str) -> None:
 @pytest.mark.parametrize("resize", ["stretch", "crop"])
 def test_a_strip_takes_no_more_memory_than_a_picture(resize: Any, width: int, height: int) -> None:
     """A crop that enlarged it first would take 256 × 256 × 65,535 pixels."""
-    preprocessing = ImagePreprocessing(width=224, height=224, resize=resize, **({"shortest": 256} if resize == "crop" else {}))
+    preprocessing = ImagePreprocessing(
+        width=224, height=224, resize=resize, **({"shortest": 256} if resize == "crop" else {})
+    )
     strip = _grey(width, height)
     assert load(strip, preprocessing=preprocessing).shape == (224, 224, 3)
 
@@ -306,3 +328,42 @@ def test_the_table_has_the_formats_of_the_settings_and_each_has_files() -> None:
 def test_the_first_four_colours_are_told_apart() -> None:
     assert not shows(load(FILES["orientation1.png"])[::-1], COLOURS)
     assert not shows(load(FILES["orientation1.png"])[:, ::-1], COLOURS)
+
+
+def test_there_is_one_decoder() -> None:
+    """Routes, jobs, rows and protocols get their pixels from it; `image.py` takes the names of content types only."""
+    users = {
+        path.name for path in (readme.ROOT / "serving").rglob("*.py") if re.search(r"\bPIL\b", path.read_text("utf-8"))
+    }
+    assert users == {"image_decoding.py", "image.py"}
+    assert "Image.open" not in (readme.ROOT / "serving" / "codecs" / "image.py").read_text("utf-8")
+
+
+def test_a_gif_does_not_take_memory_for_a_picture_that_is_too_large() -> None:
+    """Its frame may lie far off its screen, and how it is cleared wants memory of its own."""
+    content = bytearray(FILES["interlaced.gif"])
+    frame = content.index(b",\0\0\0\0")
+    content[frame + 1 : frame + 5] = struct.pack("<HH", 60_000, 60_000)
+    assert error_of(bytes(content)) == "the image has 60064 × 60032 pixels; at most 1000000 are allowed: scale it down"
+
+
+def test_a_tiff_does_not_take_memory_for_what_its_directory_repeats() -> None:
+    content = FILES["zip.tif"] + bytes(1 << 20)
+    (place,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, place)
+    entries = content[place + 2 : place + 2 + 12 * count]
+    other = b"".join(struct.pack("<HHII", 40_000 + tag, 1, 1 << 20, 600) for tag in range(200))
+    directory = struct.pack("<H", count + 200) + entries + other + bytes(4)
+    repeated = content[:4] + struct.pack("<I", len(content)) + content[8:] + directory
+    tracemalloc.start()
+    try:
+        assert shows(load(repeated), COLOURS)
+        assert tracemalloc.get_traced_memory()[1] < 6 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_parts_without_end_are_refused() -> None:
+    part = b"\xff\xe5\0\x02"
+    assert load(JPEG[:2] + part * 1000 + JPEG[2:]).shape == (32, 64, 3)
+    assert error_of(JPEG[:2] + part * 100_000 + JPEG[2:])

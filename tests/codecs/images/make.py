@@ -1,4 +1,4 @@
-"""Make the files of this directory anew: `python tests/codecs/images/make.py`, where README.md's programs are installed.
+"""Make the files of this directory anew, where the programs that README.md names are installed.
 
 Each shows the four quarters that tests/codecs/test_image_formats.py expects, written by a program that is not Pillow
 wherever there is one. What no program writes is put together here, byte by byte.
@@ -31,6 +31,10 @@ STORED = {
     7: ["-transverse"],
     8: ["-rotate", "90"],
 }
+ORIENTATIONS = (
+    *("TopLeft", "TopRight", "BottomRight", "BottomLeft"),
+    *("LeftTop", "RightTop", "RightBottom", "LeftBottom"),
+)
 
 
 def run(*command: object) -> None:
@@ -128,7 +132,19 @@ def pngs(colours: Path, greys: Path, alpha: Path) -> None:
     run("convert", alpha, f"PNG32:{HERE / 'rgba.png'}")
     run("convert", alpha, f"PNG64:{HERE / 'rgba16.png'}")
     run("convert", alpha, f"PNG8:{HERE / 'palette_alpha.png'}")
-    run("convert", greys, alpha, "-alpha", "on", "-compose", "CopyOpacity", "-composite", "-define", "png:color-type=4", HERE / "la.png")
+    run(
+        "convert",
+        greys,
+        alpha,
+        "-alpha",
+        "on",
+        "-compose",
+        "CopyOpacity",
+        "-composite",
+        "-define",
+        "png:color-type=4",
+        HERE / "la.png",
+    )
     frames = [colours.with_name(f"frame{number}.png") for number in (1, 2)]
     for source, frame in zip((colours, greys), frames, strict=True):
         run("convert", source, f"PNG24:{frame}")
@@ -205,11 +221,8 @@ def orientations(colours: Path) -> None:
             target = HERE / f"orientation{number}.{suffix}"
             run("convert", colours, *options, "+repage", *more, target)
             run("exiftool", "-q", "-overwrite_original", f"-Orientation#={number}", target)
-        run(
-            *("convert", colours, *options, "+repage", "-orient"),
-            ("TopLeft TopRight BottomRight BottomLeft LeftTop RightTop RightBottom LeftBottom".split()[number - 1]),
-            *("-compress", "LZW", HERE / f"orientation{number}.tif"),
-        )
+        as_tiff = ("-orient", ORIENTATIONS[number - 1], "-compress", "LZW")
+        run("convert", colours, *options, "+repage", *as_tiff, HERE / f"orientation{number}.tif")
 
 
 def main() -> None:
