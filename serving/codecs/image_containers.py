@@ -170,8 +170,8 @@ def _form(content: bytes) -> _Form:
     return _Form(order, content[:4], f"{order}H", f"{order}HHI4s", f"{order}I")
 
 
-def _entries(content: bytes, form: _Form) -> list[_Entry]:
-    """Those of the first directory, each tag once.
+def _entries(content: bytes, form: _Form) -> Iterator[_Entry]:
+    """Those of the first directory.
 
     Raises:
         struct.error: it ends early, or is none.
@@ -180,12 +180,10 @@ def _entries(content: bytes, form: _Form) -> list[_Entry]:
     (entries,) = struct.unpack_from(form.entries, content, at)
     at += struct.calcsize(form.entries)
     length = struct.calcsize(form.entry)
-    found: dict[int, _Entry] = {}
     for _ in range(min(entries, 0xFFFF)):
         tag, kind, count, value = struct.unpack_from(form.entry, content, at)
-        found.setdefault(tag, _Entry(tag, kind, count, content[at : at + length], value))
+        yield _Entry(tag, kind, count, content[at : at + length], value)
         at += length
-    return list(found.values())
 
 
 def read_tiff(content: bytes) -> Slim:
@@ -198,11 +196,11 @@ def read_tiff(content: bytes) -> Slim:
     """
     try:
         form = _form(content)
-        kept = [entry for entry in _entries(content, form) if entry.tag in _PIXEL_TAGS]
-        if sum(entry.values * _BYTES.get(entry.kind, 1) for entry in kept) > len(content):
+        kept = {entry.tag: entry for entry in _entries(content, form) if entry.tag in _PIXEL_TAGS}
+        if sum(entry.values * _BYTES.get(entry.kind, 1) for entry in kept.values()) > len(content):
             raise InvalidImageError(DAMAGED)
         padded = content + bytes(-len(content) % 8)
-        directory = struct.pack(form.entries, len(kept)) + b"".join(entry.whole for entry in kept)
+        directory = struct.pack(form.entries, len(kept)) + b"".join(entry.whole for entry in kept.values())
         place = struct.pack(form.place, len(padded))
         none = struct.pack(form.place, 0)
     except struct.error as error:

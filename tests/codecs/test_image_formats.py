@@ -225,6 +225,7 @@ def test_an_orientation_that_is_none_is_upright(exif: bytes) -> None:
 def test_an_orientation_may_have_any_type_of_whole_number(kind: int, value: bytes) -> None:
     entry = struct.pack(">HHI", 0x0112, kind, 1) + value
     assert orientation(b"Exif\0\0MM\0*\0\0\0\x08\0\x01" + entry) == 6
+    assert orientation(b"MM\0*\0\0\0\x08\0\x02" + entry) == 6, "what follows is missing"
 
 
 # Transparency
