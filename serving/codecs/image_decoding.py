@@ -77,7 +77,7 @@ _READERS: dict[str, Callable[[bytes], Slim]] = {
     "TIFF": read_tiff,
 }
 
-# A JPEG header within this size takes at most about 4 ms to parse; other formats compress text there.
+# A JPEG header within this size takes at most about 4 ms to parse.
 _QUICK_BYTES = 16_384
 _JPEG = b"\xff\xd8"
 
