@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 
 from serving.codecs.image_containers import DAMAGED, Slim, orientation, read_gif, read_png, read_tiff
 from serving.codecs.image_jpeg import read_jpeg
@@ -70,6 +70,8 @@ _MOST_WIDTHS = 100
 # Pillow decodes it in Python, for seconds where the file says so in a few bytes.
 _BMP_RLE = (1, 2)
 _DIGEST_ROWS = 256
+# What a Pillow may have been built without.
+_FEATURES = {"JPEG": "jpg", "PNG": "zlib", "TIFF": "libtiff", "WEBP": "webp", "AVIF": "avif"}
 _READERS: dict[str, Callable[[bytes], Slim]] = {
     "JPEG": read_jpeg,
     "PNG": read_png,
@@ -96,8 +98,11 @@ def prepare_formats(formats: Collection[str]) -> None:
     """Load what decodes `formats`.
 
     Raises:
-        ModelError: a format needs an extra that is not installed.
+        ModelError: a format needs what is not installed.
     """
+    for form, feature in _FEATURES.items():
+        if form in formats and not features.check(feature):
+            raise ModelError(f"image.allowed_formats has {form}, which the installed Pillow cannot decode")
     if "HEIF" in formats:
         try:
             importlib.import_module("pillow_heif").register_heif_opener()

@@ -130,6 +130,13 @@ def test_heif_without_its_extra_is_an_error_that_names_it(monkeypatch: pytest.Mo
         prepare_formats({"JPEG", "HEIF"})
 
 
+def test_a_pillow_without_a_format_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.features.check", lambda feature: feature != "avif")
+    prepare_formats({"JPEG", "WEBP"})
+    with pytest.raises(ModelError, match="has AVIF, which the installed Pillow cannot decode"):
+        prepare_formats({"JPEG", "AVIF"})
+
+
 # Ends
 
 
@@ -340,8 +347,13 @@ def test_there_is_one_decoder() -> None:
     assert "Image.open" not in (readme.ROOT / "serving" / "codecs" / "image.py").read_text("utf-8")
 
 
-def test_a_gif_does_not_take_memory_for_a_picture_that_is_too_large() -> None:
-    """Its frame may lie far off its screen, and how it is cleared wants memory of its own."""
+def test_a_gif_does_not_take_memory_for_a_picture_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its frame may lie far off its screen. Pillow makes room for it while it opens the file."""
+
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("PIL.Image.open", opened)
     content = bytearray(FILES["interlaced.gif"])
     frame = content.index(b",\0\0\0\0")
     content[frame + 1 : frame + 5] = struct.pack("<HH", 60_000, 60_000)
