@@ -22,12 +22,6 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 # From grey samples of fewer than 8 bits to 8: Pillow scales the samples, but not the one that is transparent.
 _WIDENED = {2: 85, 4: 17}
 
-# TIFF 6.0, and Technical Note 2 for JPEG in it: what the pixels are, where they are, and how they are stored.
-_PIXEL_TAGS = {
-    *(254, 256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325),
-    *(332, 338, 339, 347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532),
-}
-_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _ORIENTATION = 274
 
 
@@ -139,75 +133,6 @@ def read_gif(content: bytes) -> Slim:
     return Slim(content[:start] + control + content[at:], size=size)
 
 
-class _Entry(NamedTuple):
-    """Of a directory of a TIFF."""
-
-    tag: int
-    kind: int
-    values: int
-    whole: bytes
-    """All of it, as it is stored."""
-    value: bytes
-    """Its value, or the place of it."""
-
-
-class _Form(NamedTuple):
-    """How a TIFF stores its numbers."""
-
-    order: str
-    header: bytes
-    entries: str
-    entry: str
-    place: str
-
-
-def _form(content: bytes) -> _Form:
-    order = {b"II": "<", b"MM": ">"}.get(content[:2])
-    if order is None:
-        raise struct.error
-    if content[2:4] in (b"+\0", b"\0+"):
-        return _Form(order, content[:8], f"{order}Q", f"{order}HHQ8s", f"{order}Q")
-    return _Form(order, content[:4], f"{order}H", f"{order}HHI4s", f"{order}I")
-
-
-def _entries(content: bytes, form: _Form) -> Iterator[_Entry]:
-    """Those of the first directory.
-
-    Raises:
-        struct.error: it ends early, or is none.
-    """
-    (at,) = struct.unpack_from(form.place, content, len(form.header))
-    (entries,) = struct.unpack_from(form.entries, content, at)
-    at += struct.calcsize(form.entries)
-    length = struct.calcsize(form.entry)
-    for _ in range(min(entries, 0xFFFF)):
-        tag, kind, count, value = struct.unpack_from(form.entry, content, at)
-        yield _Entry(tag, kind, count, content[at : at + length], value)
-        at += length
-
-
-def read_tiff(content: bytes) -> Slim:
-    """The first page, with a directory of what its pixels need at the end of the file.
-
-    Pillow would read what each entry points to, and many can point to the same.
-
-    Raises:
-        InvalidImageError: the directory is damaged, or points to more than the file has.
-    """
-    try:
-        form = _form(content)
-        kept = {entry.tag: entry for entry in _entries(content, form) if entry.tag in _PIXEL_TAGS}
-        if sum(entry.values * _BYTES.get(entry.kind, 1) for entry in kept.values()) > len(content):
-            raise InvalidImageError(DAMAGED)
-        padded = content + bytes(-len(content) % 8)
-        directory = struct.pack(form.entries, len(kept)) + b"".join(entry.whole for entry in kept.values())
-        place = struct.pack(form.place, len(padded))
-        none = struct.pack(form.place, 0)
-    except struct.error as error:
-        raise InvalidImageError(DAMAGED) from error
-    return Slim(form.header + place + padded[len(form.header) + len(place) :] + directory + none)
-
-
 def orientation(exif: bytes) -> int:
     """How a picture is stored, 1 to 8, by its EXIF (2.32, tag 0x0112); 1 where nothing readable says it.
 
@@ -215,11 +140,16 @@ def orientation(exif: bytes) -> int:
         exif: a TIFF structure, with or without `Exif` in front of it.
     """
     exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
     try:
-        form = _form(exif)
-        for entry in _entries(exif, form):
-            if entry.tag == _ORIENTATION:
-                (value,) = struct.unpack_from(form.order + {1: "B", 4: "I"}.get(entry.kind, "H"), entry.value)
+        (directory,) = struct.unpack_from(f"{order}I", exif, 4)
+        (entries,) = struct.unpack_from(f"{order}H", exif, directory)
+        for place in range(directory + 2, directory + 2 + 12 * entries, 12):
+            tag, kind = struct.unpack_from(f"{order}HH", exif, place)
+            if tag == _ORIENTATION:
+                (value,) = struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), exif, place + 8)
                 return value if 1 <= value <= 8 else 1
     except struct.error:
         # It ends early, and says nothing about the pixels.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError, features
 
-from serving.codecs.image_containers import DAMAGED, Slim, orientation, read_gif, read_png, read_tiff
+from serving.codecs.image_containers import DAMAGED, Slim, orientation, read_gif, read_png
 from serving.codecs.image_jpeg import read_jpeg
 from serving.codecs.image_kinds import Kind, recognise
 from serving.core.base64_text import decode_base64
@@ -76,7 +76,6 @@ _READERS: dict[str, Callable[[bytes], Slim]] = {
     "JPEG": read_jpeg,
     "PNG": read_png,
     "GIF": read_gif,
-    "TIFF": read_tiff,
 }
 
 # A JPEG header within this size takes at most about 4 ms to parse.
