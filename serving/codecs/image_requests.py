@@ -12,6 +12,7 @@ from serving.codecs.image_decoding import image_file
 from serving.codecs.json_body import is_json, media_type, says_nothing
 from serving.core.base64_text import decode_base64
 from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequestError, UnsupportedMediaTypeError
+from serving.core.json_text import as_utf8
 from serving.core.validation import from_validation, shortened
 
 IMAGE, TOP_K = "image", "top_k"
@@ -57,7 +58,8 @@ async def read_image(request: Request, *, ranked: bool) -> Given:
     if kind == "multipart/form-data":
         found = _from_form(request.headers["content-type"], body, {IMAGE, TOP_K} if ranked else {IMAGE})
     elif is_json(kind, body):
-        found = _from_json(body, RankedImageBody if ranked else ImageBody)
+        text = as_utf8(body, request.headers.get("content-type", ""))
+        found = _from_json(text, RankedImageBody if ranked else ImageBody)
     else:
         found = Given(image_file(body) if body else b"", None)
     if not found.content:

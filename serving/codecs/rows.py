@@ -100,7 +100,7 @@ class RowsCodec(Codec[Tensors]):
             try:
                 (self._decode_records if records else self._decode_rows)(body)
             except _DECODE_ERRORS as error:
-                raise from_msgspec(error) from error
+                raise from_msgspec(error, body) from error
         try:
             values = (self._records if records else self._rows).model_validate_json(body).data  # type: ignore[attr-defined]
         except ValidationError as error:
@@ -206,7 +206,7 @@ class RowsCodec(Codec[Tensors]):
             try:
                 (self._decode_record if _is_object(text) else self._decode_row)(text)
             except _DECODE_ERRORS as error:
-                raise InvalidInputError(fault, details=from_msgspec(error, prefix="values").details) from error
+                raise InvalidInputError(fault, details=from_msgspec(error, text, prefix="values").details) from error
         return tensors
 
     def check_row(self, text: str) -> ServingError | None:

@@ -80,7 +80,7 @@ class TensorsCodec(Codec[Tensors]):
         try:
             values = msgspec.structs.astuple(self._decode(body).inputs)  # type: ignore[attr-defined]
         except _DECODE_ERRORS as error:
-            raise from_msgspec(error) from error
+            raise from_msgspec(error, body) from error
         tensors = {
             spec.name: _array(spec, value, f"inputs.{spec.name}")
             for spec, value in zip(self.metadata.inputs, values, strict=True)
@@ -133,7 +133,7 @@ class TensorsCodec(Codec[Tensors]):
         try:
             values = msgspec.structs.astuple(self._decode_row(text))
         except _DECODE_ERRORS as error:
-            found = from_msgspec(error, prefix="values")
+            found = from_msgspec(error, text, prefix="values")
             message = f"values: an object of tensors is required: {found.message}"
             raise InvalidInputError(message, details=found.details) from error
         tensors: Tensors = {}

@@ -15,6 +15,7 @@ from serving.core.errors import ErrorDetail, InvalidInputError, MalformedRequest
 _LONGEST_NAME = 64
 _MOST_FINDINGS = 10_000
 _PATH = re.compile(r"(.*) - at `(?:key in )?\$\.?(.*)`", re.DOTALL)
+_BYTE = re.compile(r"\(byte (\d+)\)")
 _UNKNOWN = re.compile(r"(?<=unknown field `).*?(?=` - at `\$|`\Z)", re.DOTALL)
 
 
@@ -51,19 +52,29 @@ def msgspec_text(error: Exception) -> str:
     return _UNKNOWN.sub(lambda found: shortened(found[0]), str(error))
 
 
-def from_msgspec(error: Exception, *, prefix: str = "") -> ServingError:
+def not_json(error: Exception, text: bytes | str) -> str:
+    """Why msgspec does not take `text` for JSON: its own words, but for what Python and JavaScript write as numbers."""
+    found = _BYTE.search(str(error))
+    place = int(found[1]) if found else 0
+    if found and text[place : place + 3] in (b"NaN", b"Inf", "NaN", "Inf"):
+        return "not valid JSON: it has no NaN and no Infinity; send null where the model takes missing values"
+    return f"not valid JSON: {error}"
+
+
+def from_msgspec(error: Exception, text: bytes | str, *, prefix: str = "") -> ServingError:
     """What msgspec has found first.
 
     Args:
         error: a DecodeError of msgspec, or what it raises beside for text that is not UTF-8 or nested too deeply.
+        text: that was decoded.
         prefix: path of what was decoded, as `values`.
     """
     if isinstance(error, RecursionError):
         return MalformedRequestError("the body is nested too deeply")
     if not isinstance(error, msgspec.ValidationError):
-        return MalformedRequestError(f"the body is not valid JSON: {error}")
-    text = msgspec_text(error)
-    found = _PATH.fullmatch(text)
-    message, path = (found[1], found[2]) if found else (text, "")
+        return MalformedRequestError(f"the body is {not_json(error, text)}")
+    said = msgspec_text(error)
+    found = _PATH.fullmatch(said)
+    message, path = (found[1], found[2]) if found else (said, "")
     field = f"{prefix}.{path}" if prefix and path and not path.startswith("[") else prefix + path
     return InvalidInputError(f"{field}: {message}" if field else message, details=[ErrorDetail(field, message)])

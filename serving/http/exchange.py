@@ -21,6 +21,7 @@ CLIENT_LEFT = 499
 TIMEOUT_HEADER = b"x-request-timeout-ms"
 ID_HEADER = b"x-request-id"
 _valid_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
+_PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=UTF-8", b"")
 Headers = Iterable[tuple[bytes, bytes]]
 JSON: Headers = ((b"content-type", b"application/json"),)
 
@@ -83,10 +84,10 @@ class Exchange:
         self._length = 0
         request_id = encoding = b""
         self.is_plain_json = True
-        """Whether the body is said to be JSON, or nothing, and the client has no time limit of its own."""
+        """Whether it is said to be JSON in UTF-8, or nothing is said, and the client has no time limit of its own."""
         for name, value in scope["headers"]:
             if name == b"content-type":
-                self.is_plain_json &= value in (b"application/json", b"")
+                self.is_plain_json &= value in _PLAIN_JSON
             elif name == b"content-length":
                 self._length = int(value)  # the server has checked that it is a number
             elif name == ID_HEADER:
@@ -114,6 +115,11 @@ class Exchange:
                 found: bytes = value
                 return found
         return None
+
+    @property
+    def content_type(self) -> str:
+        """The value of the header; empty where nothing is to be learned of it."""
+        return "" if self.is_plain_json else (self.header(b"content-type") or b"").decode("latin-1")
 
     @property
     def query(self) -> QueryParams:

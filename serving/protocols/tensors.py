@@ -15,14 +15,13 @@ from serving.codecs.columns import value_type
 from serving.core.errors import InvalidInputError, MalformedRequestError
 from serving.core.signature import TensorSpec
 from serving.core.tensors import BYTES, DTYPES, STRING, strings
-from serving.core.validation import shortened
+from serving.core.validation import not_json, shortened
 
 MOST_LISTED = 1_000_000
 """Numbers in the lists of one request: three images. They are converted one by one, which holds up everybody; bytes are
 not."""
 MOST_STRINGS = 65_536
 """Strings in one request."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MOST_NAMES = 5
 JSON_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
@@ -225,18 +224,13 @@ def as_texts(array: NDArray[Any]) -> list[str]:
     ]
 
 
-def without_mark(text: bytes) -> bytes:
-    """JSON without the byte order mark that some programs write before it."""
-    return text[3:] if text.startswith(_BYTE_ORDER_MARK) else text
-
-
-def json_error(error: Exception, what: str) -> InvalidInputError | MalformedRequestError:
-    """What msgspec found wrong with `what`; `error` is one of `JSON_ERRORS`."""
+def json_error(error: Exception, what: str, text: bytes) -> InvalidInputError | MalformedRequestError:
+    """What msgspec found wrong with `what`, which is `text`; `error` is one of `JSON_ERRORS`."""
     if isinstance(error, msgspec.ValidationError):
         return InvalidInputError(f"{what}: {error}")
     if isinstance(error, RecursionError):
         return MalformedRequestError(f"{what}: nested too deeply")
-    return MalformedRequestError(f"{what}: not valid JSON: {error}")
+    return MalformedRequestError(f"{what}: {not_json(error, text)}")
 
 
 def joined(names: Iterable[str]) -> str:

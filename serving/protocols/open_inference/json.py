@@ -14,6 +14,7 @@ import msgspec
 from numpy.typing import NDArray
 
 from serving.core.errors import InvalidInputError, MalformedRequestError
+from serving.core.json_text import as_utf8
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES
 from serving.core.validation import shortened
@@ -35,7 +36,6 @@ from serving.protocols.tensors import (
     json_error,
     list_decoder,
     refuse_infinite,
-    without_mark,
 )
 
 encode = msgspec.json.encode
@@ -104,7 +104,7 @@ class JsonData:
         try:
             values = list_decoder(spec.dtype, rank, allow_nan=allow_nan).decode(text)
         except JSON_ERRORS as error:
-            raise json_error(error, f"{spec.name}: data") from error
+            raise json_error(error, f"{spec.name}: data", text) from error
         array = from_lists(spec, values, rank)
         if nested and array.shape != shape:
             raise InvalidInputError(f"{spec.name}: the data has the shape {list(array.shape)}, not {list(shape)}")
@@ -129,14 +129,14 @@ def header_length(text: bytes | None, body: bytes) -> int:
     return int(text)
 
 
-def read_request(body: bytes, json_length: int) -> InferRequest:
-    """The request in a body of which the first `json_length` bytes are JSON.
+def read_request(body: bytes, json_length: int, content_type: str = "") -> InferRequest:
+    """The request in a body of which the first `json_length` bytes are JSON, in the charset of its content type.
 
     Raises:
         MalformedRequestError: not JSON, or the binary data is not as long as it says.
         InvalidInputError: the JSON is no request.
     """
-    request = _parse(without_mark(body if json_length == len(body) else body[:json_length]))
+    request = _parse(as_utf8(body if json_length == len(body) else body[:json_length], content_type))
     binary = memoryview(body)[json_length:]
     inputs: list[InferInput] = []
     start = 0
@@ -169,7 +169,7 @@ def _parse(text: bytes) -> _Request:
     try:
         return _decode(text)
     except JSON_ERRORS as error:
-        raise json_error(error, "the request") from error
+        raise json_error(error, "the request", text) from error
 
 
 def _data(given: _Input, parameters: _Parameters, binary: memoryview) -> tuple[Data | None, int]:
@@ -197,14 +197,14 @@ def _flag(parameters: _Parameters, name: str, *, default: bool) -> bool:
     return value
 
 
-def read_index_request(body: bytes) -> bool:
+def read_index_request(body: bytes, content_type: str = "") -> bool:
     """Whether only models that are ready are asked for.
 
     Raises:
         MalformedRequestError: the body is neither empty nor such an object.
     """
     try:
-        return bool(body) and bool(_decode_index(without_mark(body)).ready)
+        return bool(body) and bool(_decode_index(as_utf8(body, content_type)).ready)
     except JSON_ERRORS as error:
         raise MalformedRequestError('the body has to be empty or such as {"ready": true}') from error
 

@@ -57,7 +57,7 @@ class _Handlers:
 
         async def answer(body: bytes) -> Answer:
             exchange.model = found.model.tag
-            request = read_request(body, header_length(exchange.header(_LENGTH), body))
+            request = read_request(body, header_length(exchange.header(_LENGTH), body), exchange.content_type)
             content, json_length = write_response(await found.infer(request, exchange))
             if json_length is None:
                 return Answer(content)
@@ -87,7 +87,7 @@ class _Handlers:
         return Answer(encode({"model_stats": await self._meanings.statistics(meanings)}))
 
     async def index(self, exchange: Exchange) -> Answer:
-        only_ready = read_index_request(await exchange.body())
+        only_ready = read_index_request(await exchange.body(), exchange.content_type)
         return Answer(encode(self._meanings.index(only_ready=only_ready)))
 
     async def server(self, _exchange: Exchange) -> Answer:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from serving.core.base64_text import decode_base64
 from serving.core.errors import InvalidInputError
+from serving.core.json_text import as_utf8
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES, Tensors
 from serving.model import Model
@@ -27,7 +28,6 @@ from serving.protocols.tensors import (
     from_texts,
     json_error,
     refuse_infinite,
-    without_mark,
 )
 from serving.protocols.tfserving.messages import (
     ClassifyRequest,
@@ -70,17 +70,18 @@ _decode_predict = msgspec.json.Decoder(_Predict).decode
 _decode_classify = msgspec.json.Decoder(_Classify).decode
 
 
-def read_predict(body: bytes) -> tuple[PredictRequest, bool]:
+def read_predict(body: bytes, content_type: str = "") -> tuple[PredictRequest, bool]:
     """A request to `:predict`, and whether it is in row format (`instances`).
 
     Raises:
         MalformedRequestError: not JSON.
         InvalidInputError: not an object with either `instances` or `inputs`.
     """
+    text = as_utf8(body, content_type)
     try:
-        request = _decode_predict(without_mark(body))
+        request = _decode_predict(text)
     except JSON_ERRORS as error:
-        raise json_error(error, "the request") from error
+        raise json_error(error, "the request", text) from error
     instances, inputs = bytes(request.instances), bytes(request.inputs)
     if (instances == b"null") == (inputs == b"null"):
         raise InvalidInputError("either instances (rows) or inputs (columns) is required, and not both")
@@ -229,7 +230,7 @@ def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, key: str) -> Any:
     try:
         return decoder.decode(text)
     except JSON_ERRORS as error:
-        raise json_error(error, key) from error
+        raise json_error(error, key, text) from error
 
 
 def _from_base64(spec: TensorSpec, text: str) -> bytes:
@@ -239,7 +240,7 @@ def _from_base64(spec: TensorSpec, text: str) -> bytes:
         raise InvalidInputError(f"{spec.name}: b64 is {error}") from error
 
 
-def read_classify(body: bytes) -> ClassifyRequest:
+def read_classify(body: bytes, content_type: str = "") -> ClassifyRequest:
     """A request to `:classify`. A feature may be a list or, when it is one value, the value itself.
 
     Raises:
@@ -248,10 +249,11 @@ def read_classify(body: bytes) -> ClassifyRequest:
     """
     if len(body) > _LARGE_BYTES and any(body.count(sign) > _MOST_FEATURES for sign in (b",", b"[", b"{", b":")):
         raise InvalidInputError("the request has more features than any request may have")
+    text = as_utf8(body, content_type)
     try:
-        request = _decode_classify(without_mark(body))
+        request = _decode_classify(text)
     except JSON_ERRORS as error:
-        raise json_error(error, "the request") from error
+        raise json_error(error, "the request", text) from error
     return ClassifyRequest(
         request.signature_name or "",
         [_features(example) for example in request.examples],

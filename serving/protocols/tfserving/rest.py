@@ -40,7 +40,7 @@ class _Handlers:
         # Of any content type: TensorFlow Serving does not look, and curl says that it sends a form.
         async def answer(body: bytes) -> Answer:
             exchange.model = found.model.tag
-            request, by_row = read_predict(body)
+            request, by_row = read_predict(body, exchange.content_type)
             return Answer(write_predict(await found.predict(request, exchange), by_row=by_row))
 
         return await answer_body(exchange, found.model, answer)
@@ -50,7 +50,7 @@ class _Handlers:
 
         async def answer(body: bytes) -> Answer:
             exchange.model = found.model.tag
-            return Answer(write_classify(await found.classify(read_classify(body), exchange)))
+            return Answer(write_classify(await found.classify(read_classify(body, exchange.content_type), exchange)))
 
         return await answer_body(exchange, found.model, answer)
 
