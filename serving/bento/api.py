@@ -69,7 +69,9 @@ class Api:
             self._start_batch()
         if settings.grpc.enabled:
             await self._start_grpc()
-        self.http = HttpState(make_routes(settings, self.models, self._services), self.metrics)
+        self.http = HttpState(
+            make_routes(settings, self.models, self._services), self.metrics, lambda: self.process.drain.started
+        )
         self.process.loaded()
 
     async def stop(self) -> None:

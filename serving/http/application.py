@@ -12,13 +12,14 @@ from prometheus_client import Gauge
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.core.errors import ServingError
+from serving.core.errors import MethodNotAllowedError, NotFoundError, ServingError
 from serving.http.errors import REQUEST_ID_KEY, error_answer, internal_error
 from serving.http.exchange import CLIENT_LEFT, ID_HEADER, Answer, Exchange
 from serving.http.routes import UNMATCHED, Routes
 from serving.metrics import Metrics
 from serving.metrics.prediction_log import log_prediction
 
+_CLOSE = (b"connection", b"close")
 error_logger = logging.getLogger("serving.error")
 
 
@@ -28,6 +29,8 @@ class HttpState:
 
     routes: Routes
     metrics: Metrics
+    draining: Callable[[], bool] = lambda: False
+    """Whether the server is stopping, so that an answer is the last on its connection."""
 
 
 class Application:
@@ -69,7 +72,7 @@ class Application:
         gauge: Gauge | None = None
         try:
             try:
-                match = state.routes.find(scope["method"], scope["path"])
+                match = state.routes.find(scope["method"], _path(scope))
                 endpoint = match.route.path
             finally:
                 # Wherever it is sent to, a body that is too large is not waited for.
@@ -84,7 +87,10 @@ class Application:
         except ClientDisconnect:
             pass
         except ServingError as error:
-            answer = error_answer(error, path=scope["path"], request_id=exchange.id)
+            if scope["method"] == "OPTIONS" and isinstance(error, MethodNotAllowedError):
+                answer = Answer(b"", headers=()).add("allow", error.allowed)
+            else:
+                answer = error_answer(error, path=scope["path"], request_id=exchange.id)
             await self._send(answer, exchange, send)
         except Exception:  # the last place that knows the request: log it, answer, go on
             error_logger.exception("%s failed request_id=%s", endpoint, exchange.id)
@@ -112,9 +118,10 @@ class Application:
             gauge = self._gauges[endpoint] = metrics.in_progress(endpoint)
         return gauge
 
-    @staticmethod
-    async def _send(answer: Answer, exchange: Exchange, send: Send) -> None:
+    async def _send(self, answer: Answer, exchange: Exchange, send: Send) -> None:
         exchange.status = answer.status
+        if self._state().draining() and _CLOSE not in answer.headers:
+            answer.headers.append(_CLOSE)
         answer.headers.append((b"content-length", b"%d" % len(answer.body)))
         answer.headers.append((ID_HEADER, exchange.id.encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
@@ -124,8 +131,22 @@ class Application:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 exchange.status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (ID_HEADER, exchange.id.encode())]
+                last = [_CLOSE] if self._state().draining() else []
+                message["headers"] = [*message.get("headers", ()), (ID_HEADER, exchange.id.encode()), *last]
             await send(message)
 
         exchange.scope[REQUEST_ID_KEY] = exchange.id
         await self.app(exchange.scope, exchange.receive, send_with_id)
+
+
+def _path(scope: Scope) -> str:
+    """The path that routes are found by.
+
+    Raises:
+        NotFoundError: a slash is escaped and so part of a name (RFC 3986, section 2.2); no route has such names.
+    """
+    path: str = scope["path"]
+    raw = scope["raw_path"]
+    if b"%" in raw and b"%2f" in raw.lower():
+        raise NotFoundError(f"there is no {path} with an escaped slash; see / for the routes")
+    return path

@@ -85,8 +85,11 @@ def server_routes(
         found = await asyncio.to_thread(running_inventory)
         return Answer(found.model_dump_json().encode())
 
-    async def page(_exchange: Exchange) -> Answer:
-        return Answer((Path(__file__).parent / "index.html").read_bytes(), headers=_HTML)
+    async def page(exchange: Exchange) -> Answer:
+        """The page for browsers, which name HTML; what KServe's clients ask of a V1 server for everybody else."""
+        if b"text/html" not in (exchange.header(b"accept") or b""):
+            return Answer(_encode({"status": "alive"})).add("vary", "accept")
+        return Answer((Path(__file__).parent / "index.html").read_bytes(), headers=_HTML).add("vary", "accept")
 
     async def openapi(_exchange: Exchange) -> Answer:
         return Answer(await asyncio.to_thread(lambda: _encode(document())))

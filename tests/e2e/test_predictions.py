@@ -68,7 +68,7 @@ def test_infrastructure_answers(client: httpx.Client, path: str) -> None:
 
 
 def test_the_page_shows_the_document_without_asking_other_hosts(client: httpx.Client) -> None:
-    page = client.get("/")
+    page = client.get("/", headers={"Accept": "text/html"})
     assert page.status_code == 200
     assert "docs.json" in page.text
     assert "http://" not in page.text

@@ -172,5 +172,74 @@ def test_requests_sends_a_compressed_body(server: Server) -> None:
     assert is_setosa(requests.post(f"{server.url}/iris/predict", data=body, headers=headers, timeout=60).content)
 
 
+GETS = [
+    *("/", "/health", "/livez", "/readyz", "/docs.json", "/inventory", "/jobs", "/jobs/stats", "/iris/metadata"),
+    *("/iris/label", "/iris/predict/test", "/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/iris"),
+    *("/v2/models/iris/config", "/v1/models", "/v1/models/iris", "/v1/models/iris/metadata"),
+]
+
+
+@pytest.mark.parametrize("path", GETS)
+def test_every_answer_has_the_headers_that_clients_rely_on(server: Server, path: str) -> None:
+    with Raw(server) as connection:
+        connection.send(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        status, headers, body = connection.answer()
+        assert status == 200
+        assert headers["date"].endswith(" GMT")
+        assert int(headers["content-length"]) == len(body)
+        expected = "text/plain" if path in ("/livez", "/readyz") else "application/json"
+        assert headers["content-type"].partition(";")[0] == expected
+        # on the same connection, which carries on
+        connection.send(f"HEAD {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        status, of_head, _ = connection.answer(body=False)
+        assert (status, of_head["content-type"]) == (200, headers["content-type"])
+        if path not in ("/inventory", "/jobs", "/jobs/stats"):
+            assert of_head["content-length"] == headers["content-length"]
+        connection.send(f"PATCH {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        status, refused, body = connection.answer()
+        assert (status, refused["content-type"]) == (405, "application/json")
+        assert "GET, HEAD" in refused["allow"]
+        error = json.loads(body)["error"]
+        assert isinstance(error, str) == path.startswith(("/v1", "/v2"))
+        connection.send(f"OPTIONS {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        status, options, body = connection.answer()
+        assert (status, options["allow"], options["content-length"], body) == (200, refused["allow"], "0", b"")
+        connection.send(f"GET {path.rstrip('/')}/no/such HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        status, missing, body = connection.answer()
+        assert (status, missing["content-type"]) == (404, "application/json")
+        assert isinstance(json.loads(body)["error"], str) == path.startswith(("/v1/models", "/v2"))
+
+
+@pytest.mark.parametrize(
+    ("target", "headers"),
+    [
+        ("http://example.com/iris/predict", ""),
+        ("http://example.com:3000/iris/predict?x", ""),
+        ("/iris/predict", "X-Forwarded-For: 10.0.0.1, 10.0.0.2\r\nX-Forwarded-Proto: https\r\nForwarded: for=_x\r\n"),
+        ("/iris/predict", "X-Forwarded-For: nonsense, , \r\nX-Forwarded-Proto: nonsense\r\nVia: 1.1 proxy\r\n"),
+        ("/iris/pr%65dict", ""),
+    ],
+)
+def test_what_proxies_send_is_understood(server: Server, target: str, headers: str) -> None:
+    body = json.dumps(ROW).encode()
+    head = f"POST {target} HTTP/1.1\r\nHost: h\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
+    with Raw(server) as connection:
+        connection.send(head.encode() + body)
+        status, _, answered = connection.answer()
+        assert status == 200
+        assert is_setosa(answered)
+
+
+@needs_curl
+def test_curl_waits_to_be_asked_for_a_large_body(server: Server) -> None:
+    """It sends `Expect: 100-continue` from a megabyte on."""
+    body = json.dumps(ROW).encode() + b" " * 2_000_000
+    status, answered = curl(
+        "--expect100-timeout", "60", "--data-binary", "@-", f"{server.url}/iris/predict", content=body
+    )
+    assert status == 200
+    assert is_setosa(answered)
+
+
 def test_nothing_of_this_leaves_a_traceback(server: Server) -> None:
     assert "Traceback" not in server.log()

@@ -17,6 +17,7 @@ from starlette.applications import Starlette
 
 from serving.bento.api import Api
 from serving.codecs.image_decoding import sample_image
+from serving.core.errors import PayloadTooLargeError
 from serving.http.application import Application, HttpState
 from serving.http.exchange import Answer as HttpAnswer
 from serving.http.exchange import Exchange
@@ -383,6 +384,32 @@ async def test_it_asks_for_its_state_once_and_not_before_a_request() -> None:
     with pytest.raises(ZeroDivisionError):
         await ask(application, "/x", Body())
     assert calls == [1]
+
+
+async def test_while_draining_every_answer_is_the_last_on_its_connection(
+    alone: tuple[Metrics, CollectorRegistry],
+) -> None:
+    async def passed_on(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def answer(_exchange: Exchange) -> HttpAnswer:
+        return HttpAnswer(b"{}")
+
+    async def too_large(_exchange: Exchange) -> HttpAnswer:
+        raise PayloadTooLargeError("too large")
+
+    draining = False
+    routes = Routes([route(answer), route(None, "/passed"), route(too_large, "/large")])
+    state = HttpState(routes, alone[0], lambda: draining)
+    application = Application(passed_on, state=lambda: state, max_bytes=9, time_limit=1, log_predictions=False)
+    for path in ("/x", "/passed", "/nope"):
+        draining = False
+        assert "connection" not in (await ask(application, path, Body(b""))).headers
+        draining = True
+        assert (await ask(application, path, Body(b""))).headers["connection"] == "close"
+    (start,) = (await ask(application, "/large", Body(b""))).starts
+    assert [name for name, _ in start["headers"]].count(b"connection") == 1
 
 
 async def test_a_state_is_kept(alone: tuple[Metrics, CollectorRegistry]) -> None:

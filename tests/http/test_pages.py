@@ -14,6 +14,9 @@ from serving.store.models import open_model
 pytestmark = pytest.mark.anyio
 
 
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
 @pytest.mark.parametrize("name", ["iris", "inception_v3"])
 async def test_metadata_is_that_of_the_store(client: httpx.AsyncClient, name: str) -> None:
     model = open_model(f"{name}:latest")
@@ -81,9 +84,20 @@ async def test_metrics_name_the_models(client: httpx.AsyncClient, running: Api) 
     assert f'tag="{inception_v3}",trained="false",weights="random"}} 1.0' in response.text
 
 
+@pytest.mark.parametrize("accept", ["application/json", "*/*", None])
+async def test_who_does_not_ask_for_a_page_hears_that_the_server_is_alive(
+    client: httpx.AsyncClient, accept: str | None
+) -> None:
+    """As KServe's V1 clients ask it, whose HTTP library takes anything."""
+    answer = await client.get("/", headers={} if accept is None else {"accept": accept})
+    assert (answer.status_code, answer.json()) == (200, {"status": "alive"})
+    assert (answer.headers["content-type"], answer.headers["vary"]) == ("application/json", "accept")
+
+
 async def test_the_page_loads_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
-    page = await client.get("/")
+    page = await client.get("/", headers={"accept": BROWSER})
     assert page.headers["content-type"].startswith("text/html")
+    assert page.headers["vary"] == "accept"
     assert "http://" not in page.text
     assert "https://" not in page.text
     for file in ("swagger-ui.css", "swagger-ui-bundle.js"):

@@ -287,6 +287,14 @@ async def test_model_config_is_as_triton_has_it(client: httpx.AsyncClient, runni
     error_of(await client.get("/v2/models/rose/config"), 404)
 
 
+@pytest.mark.parametrize("value", [{"a": {"b": [1, None]}}, [[]], {}, "text", 5, True, None], ids=repr)
+async def test_parameters_of_others_are_ignored_however_nested(client: httpx.AsyncClient, value: Any) -> None:
+    expected = await ask(client, IRIS, json=infer_body(rows_input()))
+    other = {"parameters": {"other": value, "priority": 1}}
+    wanted = [{"name": name} | other for name in ("probabilities", "label")]
+    assert await ask(client, IRIS, json=infer_body(rows_input() | other, outputs=wanted, **other)) == expected
+
+
 @pytest.mark.parametrize("member", ["id", "parameters", "outputs", "nested"])
 async def test_null_is_not_given(client: httpx.AsyncClient, member: str) -> None:
     expected = await ask(client, IRIS, json=infer_body(rows_input()))
@@ -425,11 +433,15 @@ BAD_BODIES: dict[str, bytes] = {
     "classification of labels": json.dumps(
         infer_body(rows_input(), outputs=[{"name": "label", "parameters": {"classification": 1}}])
     ).encode(),
+    "a nested classification": json.dumps(infer_body(rows_input(), parameters={"classification": {"n": 1}})).encode(),
+    "a nested binary size": json.dumps(
+        infer_body(rows_input(parameters={"binary_data_size": [48]}, data=None))
+    ).encode(),
+    "a nested flag": json.dumps(infer_body(rows_input(), parameters={"binary_data_output": [True]})).encode(),
     "negative classification": json.dumps(infer_body(rows_input(), parameters={"classification": -1})).encode(),
     "half a class": json.dumps(infer_body(rows_input(), parameters={"classification": 0.5})).encode(),
     "classification by name": json.dumps(infer_body(rows_input(), parameters={"classification": "2"})).encode(),
     "binary as a number": json.dumps(infer_body(rows_input(), parameters={"binary_data_output": 1})).encode(),
-    "parameter that is a list": json.dumps(infer_body(rows_input(), parameters={"a": [1]})).encode(),
 }
 
 

@@ -25,6 +25,7 @@ from serving.protocols.open_inference.messages import (
     InferOutput,
     InferRequest,
     InferResponse,
+    Parameters,
     to_binary,
 )
 from serving.protocols.tensors import (
@@ -45,7 +46,8 @@ _MOST_MEMBERS = 16_384
 _MOST_TENSORS = 4_096
 _NULL = msgspec.Raw(b"null")
 
-_Parameters = dict[str, str | float | bool | None]
+# Parameters of other servers may be anything: only those that are known here are looked into.
+_Parameters = dict[str, msgspec.Raw]
 _Length = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
@@ -76,7 +78,10 @@ class _Index(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Request).decode
 _decode_index = msgspec.json.Decoder(_Index).decode
 _members = re.compile(rb'"\s*:').findall
-_NO_PARAMETERS: _Parameters = {}
+_decode_parameter = msgspec.json.Decoder(str | float | bool | None).decode
+_NO_PARAMETERS: Parameters = {}
+_NESTED = object()
+"""Stands for an object or a list in the place of a parameter."""
 
 
 class JsonData:
@@ -141,18 +146,18 @@ def read_request(body: bytes, json_length: int, content_type: str = "") -> Infer
     inputs: list[InferInput] = []
     start = 0
     for given in request.inputs:
-        parameters = given.parameters or _NO_PARAMETERS
+        parameters = _read_parameters(given.parameters)
         data, size = _data(given, parameters, binary[start:])
         start += size
         inputs.append(InferInput(given.name, given.datatype, given.shape, parameters, data))
     if start != len(binary):
         raise MalformedRequestError(f"there are {len(binary) - start} bytes after the JSON that belong to no input")
-    parameters = request.parameters or _NO_PARAMETERS
+    parameters = _read_parameters(request.parameters)
     all_binary = _flag(parameters, "binary_data_output", default=False)
     outputs = [
         InferOutput(
             output.name,
-            own := output.parameters or _NO_PARAMETERS,
+            own := _read_parameters(output.parameters),
             _flag(own, "binary_data", default=all_binary),
         )
         for output in request.outputs or ()
@@ -172,7 +177,15 @@ def _parse(text: bytes) -> _Request:
         raise json_error(error, "the request", text) from error
 
 
-def _data(given: _Input, parameters: _Parameters, binary: memoryview) -> tuple[Data | None, int]:
+def _read_parameters(given: _Parameters | None) -> Parameters:
+    if not given:
+        return _NO_PARAMETERS
+    return {
+        name: _NESTED if bytes(text)[:1] in (b"{", b"[") else _decode_parameter(text) for name, text in given.items()
+    }
+
+
+def _data(given: _Input, parameters: Parameters, binary: memoryview) -> tuple[Data | None, int]:
     """The data of an input, and how much of `binary` is its own."""
     name = shortened(given.name)
     text = bytes(given.data)
@@ -181,14 +194,14 @@ def _data(given: _Input, parameters: _Parameters, binary: memoryview) -> tuple[D
         return (None if text == b"null" else JsonData(text)), 0
     if text != b"null":
         raise InvalidInputError(f"{name}: data and the parameter binary_data_size are given; one is enough")
-    if isinstance(size, bool | str) or not 0 <= size <= len(binary) or size != int(size):
+    if isinstance(size, bool) or not isinstance(size, int | float) or not 0 <= size <= len(binary) or size != int(size):
         raise MalformedRequestError(
             f"{name}: binary_data_size has to be a number of bytes, of which {len(binary)} are left after the JSON"
         )
     return BinaryData(binary[: int(size)]), int(size)
 
 
-def _flag(parameters: _Parameters, name: str, *, default: bool) -> bool:
+def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
     value = parameters.get(name)
     if value is None:
         return default

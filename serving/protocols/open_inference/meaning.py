@@ -337,7 +337,13 @@ def _classes(parameters: Parameters) -> int:
     value = parameters.get(_CLASSIFICATION)
     if value is None:
         return 0
-    if isinstance(value, bool | str) or not math.isfinite(value) or value < 0 or value != int(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or value < 0
+        or value != int(value)
+    ):
         raise InvalidInputError("the parameter classification has to be a number of classes")
     return int(value)
 

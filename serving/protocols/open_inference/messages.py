@@ -14,7 +14,8 @@ from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES
 from serving.protocols.tensors import as_bytes, as_little_endian, from_little_endian, from_texts
 
-Parameters = Mapping[str, str | float | bool | None]
+Parameters = Mapping[str, Any]
+"""Text, numbers, booleans or None; what is nested in JSON is another object, which no check takes for any of these."""
 """Of a request or a tensor; those that nobody knows are ignored."""
 
 

@@ -99,7 +99,7 @@ class InferenceStatistics(BaseModel):
 
 
 _DATATYPES = list(dict.fromkeys(dtype.open_inference for dtype in DTYPES.values()))
-_PARAMETERS = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+_PARAMETERS = {"type": "object", "additionalProperties": True}
 REQUEST_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["inputs"],
