@@ -18,6 +18,7 @@ from serving.commands.jobs import jobs
 from serving.commands.models import models
 from serving.commands.predict import predict
 from serving.commands.worker import worker
+from serving.settings.proxies import spare_loopback
 
 
 @click.group(epilog=exits.EXPLAINED)
@@ -36,6 +37,7 @@ serving.add_command(worker)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; its exit status. An error is one line on standard error."""
+    spare_loopback()
     try:
         status = serving.main(args=arguments, prog_name="serving", standalone_mode=False)
     except click.Abort:

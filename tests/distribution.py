@@ -30,6 +30,7 @@ TOGETHER = {
         "tests/e2e/test_predict.py",
         "tests/e2e/test_predictions.py",
         "tests/e2e/test_protocols_rest.py",
+        "tests/e2e/test_proxies.py",
         "tests/e2e/test_wire.py",
         "tests/test_inventory.py",
     ),

@@ -20,6 +20,12 @@ import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 BENTOML = Path(sys.executable).parent / "bentoml"
+NO_PROXY_THERE = {
+    name: "" if "no_" in name.lower() else "http://127.0.0.1:9"
+    for lower in ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+    for name in (lower, lower.upper())
+}
+"""An environment that names a proxy, at whose address nobody listens."""
 START_SECONDS = 180
 STOP_SECONDS = 60
 

@@ -8,6 +8,7 @@ import httpx
 
 from serving.client.answers import UnreachableError
 from serving.client.exchange import HttpRequest
+from serving.client.proxies import without_proxy
 from serving.client.transport import Deadline
 
 _LONGEST_LIMIT_MS = 999_999_999
@@ -27,7 +28,12 @@ class _Address:
         self._shown = str(url.copy_with(userinfo=b"")).rstrip("/")
         self._timeout = timeout
         # As `Transport` has them.
-        self.options: dict[str, Any] = {"base_url": url, "verify": url.scheme == "https", "follow_redirects": False}
+        self.options: dict[str, Any] = {
+            "base_url": url,
+            "verify": url.scheme == "https",
+            "follow_redirects": False,
+            "mounts": without_proxy(url),
+        }
 
     def arguments(self, request: HttpRequest, deadline: Deadline) -> dict[str, Any]:
         """Of httpx' `request`; the server is told the time limit.

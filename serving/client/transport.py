@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from serving.client.answers import ApiError, ClientError, UnreachableError, read_error
+from serving.client.proxies import without_proxy
 
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses that pass by themselves: what the service says of its queues and outages, and proxies of the service."""
@@ -63,7 +64,13 @@ class Transport:
         self._on_retry = on_retry
         # Certificates are always judged; where there are none, reading the roots would double the time to start.
         # Redirects are not followed, so plain HTTP stays that.
-        self._http = httpx.Client(base_url=url, headers=headers, verify=url.scheme == "https", follow_redirects=False)
+        self._http = httpx.Client(
+            base_url=url,
+            headers=headers,
+            verify=url.scheme == "https",
+            follow_redirects=False,
+            mounts=without_proxy(url),
+        )
 
     def close(self) -> None:
         self._http.close()

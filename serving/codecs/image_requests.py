@@ -58,8 +58,8 @@ async def read_image(request: Request, *, ranked: bool) -> Given:
     if kind == "multipart/form-data":
         found = _from_form(request.headers["content-type"], body, {IMAGE, TOP_K} if ranked else {IMAGE})
     elif is_json(kind, body):
-        text = as_utf8(body, request.headers.get("content-type", ""))
-        found = _from_json(text, RankedImageBody if ranked else ImageBody)
+        utf8 = as_utf8(body, request.headers.get("content-type", ""))
+        found = _from_json(utf8, RankedImageBody if ranked else ImageBody)
     else:
         found = Given(image_file(body) if body else b"", None)
     if not found.content:

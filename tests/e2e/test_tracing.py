@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.e2e.test_observability import eventually
-from tests.server import serving
+from tests.server import NO_PROXY_THERE, serving
 
 TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
 
@@ -36,7 +36,9 @@ def test_spans_of_api_and_runner_are_one_trace() -> None:
     thread = threading.Thread(target=collector.serve_forever)
     thread.start()
     try:
+        # No proxy is asked for the collector and the runners, which are on this machine.
         with serving(
+            **NO_PROXY_THERE,
             SERVING__MODELS__INCEPTION_V3__ENABLED="false",
             SERVING__TRACING__EXPORTER="otlp",
             SERVING__TRACING__ENDPOINT=f"http://127.0.0.1:{collector.server_port}/v1/traces",
