@@ -76,10 +76,11 @@ def _environment_reads(module: Path) -> Iterator[int]:
             assert not {"environ", "getenv"} & {alias.name for alias in node.names}, module
 
 
-# Others read and set variables that are not settings: prometheus_client's directory, the one by which BentoML's
-# supervisor sees that it is in a container, and where the models are that a server imported.
+# Others read and set variables that are not settings: prometheus_client's directory, those of proxies, the one by which
+# BentoML's supervisor sees that it is in a container, and where the models are that a server imported.
 MAY_READ_THE_ENVIRONMENT = {
     "serving.settings",
+    "serving.settings.proxies",
     "serving.metrics",
     "serving.bento.process",
     "serving.bento.internals",

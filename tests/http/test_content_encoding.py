@@ -91,6 +91,7 @@ async def test_a_job_is_kept_decompressed(client: httpx.AsyncClient) -> None:
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
     answer = await client.post("/iris/jobs", content=gzip.compress(VALID_BODY), headers=headers)
     assert answer.status_code == 202, answer.text
+    assert (await client.delete(answer.headers["location"])).status_code == 200
     bad = await client.post("/iris/jobs", content=VALID_BODY, headers=headers)
     assert bad.status_code == 400
 

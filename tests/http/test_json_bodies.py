@@ -80,6 +80,7 @@ async def test_jobs_take_the_same(client: httpx.AsyncClient, path: str) -> None:
     for content, kind in ((codecs.BOM_UTF8 + body.encode(), "application/json"), (body.encode("utf-16"), "text/plain")):
         answer = await client.post(path, content=content, headers={"content-type": kind})
         assert answer.status_code == 202, answer.text
+        assert (await client.delete(answer.headers["location"])).status_code == 200
 
 
 async def test_json_before_binary_data_may_have_a_mark(client: httpx.AsyncClient) -> None:
@@ -132,4 +133,6 @@ async def test_one_rule_for_base64(client: httpx.AsyncClient, path: str, text: s
 
 
 async def test_a_job_with_a_data_url(client: httpx.AsyncClient) -> None:
-    assert (await client.post("/inception_v3/jobs", json={"image": DATA_URL})).status_code == 202
+    answer = await client.post("/inception_v3/jobs", json={"image": DATA_URL})
+    assert answer.status_code == 202
+    assert (await client.delete(answer.headers["location"])).status_code == 200
