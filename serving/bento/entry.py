@@ -19,6 +19,7 @@ from serving.bento.runners import API_NAME, make_runners
 from serving.bento.service import ApiService, LocalModel, import_models, server_config
 from serving.core.errors import ConfigurationError
 from serving.grpc.port import reserve as reserve_port
+from serving.jobs.store import open_store
 from serving.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -52,12 +53,14 @@ class _Entry:
         restart_processes_in_containers()
         require_http_port()
         import_models()
-        if settings.grpc.enabled:
-            try:
+        try:
+            if settings.grpc.enabled:
                 reserve_port(settings.grpc)
-            except ConfigurationError as error:
-                # `bentoml serve` prints the message and ends.
-                raise BentoMLException(str(error)) from error
+            if settings.jobs.enabled:
+                open_store(settings.jobs)  # not opened yet: a URL or file that cannot be used shows here
+        except ConfigurationError as error:
+            # `bentoml serve` prints the message and ends.
+            raise BentoMLException(str(error)) from error
 
     @bentoml.on_startup
     async def start(self) -> None:

@@ -33,7 +33,9 @@ from hashlib import sha1
 # What one call may tidy up of each kind, so that Redis is never held for long.
 BOUND = 500
 
-_COMMON = """
+# The first line is for Dragonfly, which otherwise lets a script use the keys in KEYS only; which jobs a step is about,
+# it finds itself. To Redis and Valkey the line is a comment: what counts there is that all keys have one hash tag.
+_COMMON = """--!df flags=allow-undeclared-keys
 local P, C = KEYS[1], cjson.decode(ARGV[1])
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1e6

@@ -1,149 +1,123 @@
-"""The connections of the Redis job store: which errors mean that Redis is away, and what is tried again."""
+"""The connections of the Redis job store: what is tried again, and what is said of a Redis that does not serve us."""
 
 from __future__ import annotations
 
 import asyncio
-import builtins
 import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.asyncio.client import PubSub
 from redis.asyncio.cluster import ClusterPubSub, RedisCluster
-from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio.connection import UnixDomainSocketConnection
 from redis.exceptions import (
-    ClusterError,
     ConnectionError,
-    MovedError,
-    NoPermissionError,
     NoScriptError,
-    OutOfMemoryError,
     ReadOnlyError,
     RedisClusterException,
+    RedisError,
     ResponseError,
-    TimeoutError,
-    TryAgainError,
 )
 
 from serving.core.errors import ConfigurationError, UnavailableError
 from serving.jobs.redis_common import Script
+from serving.jobs.redis_errors import is_read_only, trouble_of
+from serving.jobs.redis_url import ANSWER_SECONDS, Target, target_of
 
 log = logging.getLogger("serving.jobs.redis")
 
-CONNECT_SECONDS = 2.0
-ANSWER_SECONDS = 5.0
 # Enough to keep Redis busy. With more, as many submissions could become ready in one turn of the event loop.
 CONNECTIONS = 4
 # What was uploaded for a script that then did not run goes by itself.
 UPLOAD_MILLISECONDS = 60_000
+REPLICATION_MILLISECONDS = 1_000
 # Enough for a restart's broken connections; an outage is the caller's to wait out.
 PAUSES = (0.02, 0.1, 0.3)
 PATIENCE_SECONDS = 1.0
 
-# ConnectionError includes a refused password and a server that is loading its file.
-AWAY = (
-    ConnectionError,
-    TimeoutError,
-    ReadOnlyError,
-    OutOfMemoryError,
-    NoPermissionError,
-    ClusterError,
-    TryAgainError,
-    RedisClusterException,
-)
-# Errors that have no class: Redis cannot write its file, has too few replicas, runs the long script of another client,
-# or ended a blocking call because it became a replica.
-_AWAY_CODES = ("MISCONF ", "NOREPLICAS ", "BUSY ", "UNBLOCKED ")
-# Redis 6 puts the errors of a script's commands into the middle of its own.
-_AWAY_IN_SCRIPT = ("-OOM ", "-READONLY ", "-MISCONF ", "-NOREPLICAS ")
-
-
-def is_away(error: Exception) -> bool:
-    """Whether it is Redis that cannot serve us now, not we that asked for nonsense."""
-    if isinstance(error, (*AWAY, builtins.TimeoutError)):
-        return True
-    reason = str(error)
-    return isinstance(error, ResponseError) and (
-        reason.startswith(_AWAY_CODES) or any(code in reason for code in _AWAY_IN_SCRIPT)
-    )
+# What a first connection that is closed at once may mean, by whether the URL asks for TLS.
+_CLOSED = {
+    False: "; if its port speaks TLS: rediss:// instead of redis://",
+    True: "; if it wants a client certificate: ssl_certfile=FILE and ssl_keyfile=FILE in the URL",
+}
 
 
 class RedisLink:
     """Runs scripts and waits on lists and channels. Connects when it is first used, and again after any outage.
 
     Blocking waits have connections apart from those for the scripts, which they would use up.
-    `?cluster=true` in the URL is for a Redis Cluster.
+
+    Args:
+        prefix: of all keys.
+        min_replicas: that have what was uploaded, and what became of it, before `run` returns.
 
     Raises:
-        ConfigurationError: the URL is none. The message does not repeat it.
+        ConfigurationError: the URL is none; see `serving.jobs.redis_url`.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, prefix: str, *, min_replicas: int = 0) -> None:
+        target = target_of(url)
+        self._prefix = prefix
+        if min_replicas and target.cluster:
+            raise ConfigurationError("jobs.min_replicas: of a Redis Cluster this cannot be asked")
+        self._min_replicas = min_replicas
+        self.address = target.address
+        self._answer_seconds = target.answer_seconds
         try:
-            parts = urlsplit(url)
-            query = dict(parse_qsl(parts.query))
-            cluster = query.pop("cluster", "false").lower() in ("true", "yes", "1")
-            options: dict[str, Any] = dict(parse_url(parts._replace(query=urlencode(query)).geturl()))
-            self.address = _address(options, parts.scheme)
-            self._answer_seconds = float(options.pop("socket_timeout", ANSWER_SECONDS))
-            # An unescaped / or # in a password makes something else of the rest: then the @ is found there.
-            if "@" in f"{parts.path}{parts.fragment}" and parts.scheme != "unix":
-                raise ValueError
-            clients = _cluster(options) if cluster else _single(options)
+            clients = _cluster(target) if target.cluster else _single(target)
         except (ValueError, TypeError):
             # Without its cause: that may quote the password.
-            raise ConfigurationError("jobs.url: Redis cannot be reached by it; escape / # ? @ in a password") from None
+            raise ConfigurationError("jobs.url: an option of it is unknown, or has no such value") from None
+        self._tls = target.tls
+        self._sentinels = target.sentinels
         self._scripts: Redis | RedisCluster = clients[0]
         self._waits: Redis | RedisCluster = clients[1]
-        self._reachable = True
+        self._troubles: dict[str, str | None] = {}
+        self._connected = False
 
-    async def ping(self) -> None:
-        async with self._served():
-            await self._scripts.ping()
-
-    async def configuration(self, name: str) -> str | None:
-        """A setting of the server; `None` when it does not tell us."""
-        async with self._served():
+    async def info(self, section: str) -> dict[str, Any]:
+        """What the server tells of itself; nothing when it does not do that."""
+        async with self._served("info"):
             try:
-                answer: dict[Any, Any] = await self._scripts.config_get(name)
-            except ResponseError as error:  # managed servers have no CONFIG, or none for us
-                if isinstance(error, NoPermissionError) or "unknown command" in str(error).lower():
-                    return None
-                raise
-        return answer.get(name)
+                answer: dict[str, Any] = await self._scripts.info(section)
+            except ResponseError as error:  # managed servers have no INFO, or none for us
+                if trouble_of(error) is None:
+                    raise
+                return {}
+        return answer
 
     async def run(
-        self, script: Script, prefix: str, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None = None
+        self, script: Script, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None = None
     ) -> Any:
         """Run it; again after a lost connection. `upload` is a key and what to set it to before.
 
         Raises:
             UnavailableError: Redis is away, or did not answer in time.
         """
-        async with self._served():
+        async with self._served(script):
             deadline = time.monotonic() + PATIENCE_SECONDS
             for pause in PAUSES:
                 try:
-                    return await self._run(script, prefix, *arguments, upload=upload)
-                except ConnectionError:
+                    return await self._run(script, *arguments, upload=upload)
+                except (ConnectionError, ReadOnlyError):
                     if time.monotonic() + pause > deadline:
                         raise
                     await asyncio.sleep(pause)
-            return await self._run(script, prefix, *arguments, upload=upload)
+            return await self._run(script, *arguments, upload=upload)
 
-    async def _run(
-        self, script: Script, prefix: str, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None
-    ) -> Any:
+    async def _run(self, script: Script, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None) -> Any:
         try:
-            return await self._evaluate("EVALSHA", script.sha, 1, prefix, *arguments, upload=upload)
-        except NoScriptError:  # a new Redis, or one that was restarted
-            return await self._evaluate("EVAL", script.text, 1, prefix, *arguments, upload=upload)
+            try:
+                return await self._evaluate("EVALSHA", script.sha, 1, self._prefix, *arguments, upload=upload)
+            except NoScriptError:  # a new Redis, or one that was restarted
+                return await self._evaluate("EVAL", script.text, 1, self._prefix, *arguments, upload=upload)
+        except ResponseError as error:
+            if is_read_only(error):
+                await self._leave()
+            raise
 
     async def _evaluate(self, *command: str | bytes | float, upload: tuple[bytes, bytes] | None) -> Any:
         if upload is None:
@@ -151,82 +125,107 @@ class RedisLink:
         async with self._scripts.pipeline(transaction=False) as both:
             both.set(*upload, px=UPLOAD_MILLISECONDS)
             both.execute_command(*command)
-            try:
-                return (await both.execute())[1]
-            except ResponseError as error:
-                # The library's message contains the command, which may hold a user's image.
-                reason = str(error).rpartition(" of pipeline caused error: ")[2]
-                error.args = (reason.removeprefix("(").strip("'\""),)
-                raise
+            if self._min_replicas:
+                both.execute_command("WAIT", self._min_replicas, REPLICATION_MILLISECONDS)
+            # Raised by the library, an error would repeat the command, which may hold a user's image.
+            answers = await both.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        if self._min_replicas and answers[2] < self._min_replicas:
+            raise ResponseError(f"only {answers[2]} of {self._min_replicas} replicas have a job (jobs.min_replicas)")
+        return answers[1]
+
+    async def _leave(self) -> None:
+        """Close the connections to a server that has become a replica: the next ones go to its master."""
+        for client in (self._scripts, self._waits):
+            if isinstance(client, Redis):
+                await client.connection_pool.disconnect(inuse_connections=False)
 
     async def pop(self, key: bytes, seconds: float) -> bool:
         """Take an element from a list, or wait up to `seconds` for one; whether there was one."""
-        async with self._served(seconds):
+        async with self._served("wait", seconds):
             return await self._waits.blpop([key], timeout=max(0.001, round(seconds, 3))) is not None
 
     def channel(self) -> PubSub | ClusterPubSub:
         return self._waits.pubsub()
 
     async def close(self) -> None:
-        for client in (self._scripts, self._waits):
+        for client in (self._scripts, self._waits, self._sentinels):
             # The server was unreachable; there is nothing to close.
-            with suppress(*AWAY):
-                await client.aclose()
+            with suppress(RedisError, OSError, RedisClusterException):
+                if client is not None:
+                    await client.aclose()
 
     @asynccontextmanager
-    async def _served(self, seconds: float = 0.0) -> AsyncIterator[None]:
+    async def _served(self, what: Script | str, seconds: float = 0.0) -> AsyncIterator[None]:
         """Limit the block to `seconds` plus one answer timeout.
 
-        Raises UnavailableError for what means that Redis is away; says so in the log when that changes.
-
-        Raises:
-            ConfigurationError: the Redis is a cluster and the URL does not say so.
+        Raises UnavailableError for what means that Redis cannot serve us.
         """
         try:
             async with asyncio.timeout(seconds + self._answer_seconds):
                 yield
-        except MovedError:
-            raise ConfigurationError("jobs.url: that Redis is a cluster; add ?cluster=true") from None
         except Exception as error:
-            if not is_away(error):
+            if not self.noted(error, what):
                 raise
-            if self._reachable:
-                self._reachable = False
-                log.warning("the job store at %s does not serve us: %s", self.address, error)
             raise UnavailableError("the job store is not available just now; try again", retry_after=1) from error
-        if not self._reachable:
-            self._reachable = True
+        self._note_success(what)
+
+    def noted(self, error: Exception, what: Script | str) -> bool:
+        """Say once in the log why Redis does not serve us; false when that is not what the error means.
+
+        Args:
+            what: was wanted of it.
+        """
+        script = what if isinstance(what, Script) else None
+        trouble = trouble_of(error, script, prefix=self._prefix, tls=self._tls)
+        if trouble is None:
+            return False
+        reason = trouble.reason
+        if not self._connected and _is_closed(error):
+            reason += _CLOSED[self._tls]
+        if reason not in self._troubles:
+            self._troubles[reason] = _name(what) if trouble.partial else None
+            log.warning("the job store at %s does not serve us: %s", self.address, reason)
+        return True
+
+    def _note_success(self, what: Script | str) -> None:
+        self._connected = True
+        if not self._troubles:
+            return
+        # While the memory is full Redis still answers what only reads. So that trouble is over when what met it is
+        # served again.
+        over = [reason for reason, met in self._troubles.items() if met in (None, _name(what))]
+        for reason in over:
+            del self._troubles[reason]
+        if over and not self._troubles:
             log.info("the job store at %s is back", self.address)
 
 
-def _address(options: dict[str, Any], scheme: str) -> str:
-    """For people, without user and password."""
-    if "path" in options:
-        return f"{scheme}://{options['path']}"
-    return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{options.get('db', 0)}"
+def _name(what: Script | str) -> str:
+    return what.sha if isinstance(what, Script) else what
 
 
-def _common(options: dict[str, Any]) -> dict[str, Any]:
-    # Not even a URL may have replies decoded; and the library would repeat what must not be. With a timeout of its own
-    # it writes by asyncio.wait_for, which in Python 3.11 loses a cancellation that comes when the write is done.
-    ours = {"decode_responses": False, "retry": Retry(NoBackoff(), 0), "socket_timeout": None}
-    return {"socket_connect_timeout": CONNECT_SECONDS} | options | ours
+def _is_closed(error: Exception) -> bool:
+    text = str(error)
+    return isinstance(error, ConnectionError) and ("reset by peer" in text or "closed by server" in text)
 
 
-def _single(options: dict[str, Any]) -> tuple[Redis, Redis]:
-    common = _common(options)
-    if common.get("connection_class") is not UnixDomainSocketConnection:
-        common["socket_keepalive"] = True
-    scripts = BlockingConnectionPool(max_connections=CONNECTIONS, timeout=ANSWER_SECONDS, **common)
-    waits = ConnectionPool(health_check_interval=10, **common)
+def _single(target: Target) -> tuple[Redis, Redis]:
+    options = dict(target.options)
+    if options.get("connection_class") is not UnixDomainSocketConnection:
+        options["socket_keepalive"] = True
+    scripts = BlockingConnectionPool(max_connections=CONNECTIONS, timeout=ANSWER_SECONDS, **options)
+    waits = ConnectionPool(health_check_interval=10, **options)
     # Refuses unknown options now, not at the first use.
     scripts.make_connection()  # type: ignore[no-untyped-call]
     return Redis.from_pool(scripts), Redis.from_pool(waits)
 
 
-def _cluster(options: dict[str, Any]) -> tuple[RedisCluster, RedisCluster]:
-    common = _common(options)
-    if common.pop("connection_class", None) is not None:
-        common["ssl"] = True
-    common.pop("db", None)
-    return RedisCluster(**common), RedisCluster(health_check_interval=10, **common)
+def _cluster(target: Target) -> tuple[RedisCluster, RedisCluster]:
+    options = dict(target.options)
+    if options.pop("connection_class", None) is not None:
+        options["ssl"] = True
+    options.pop("db", None)
+    return RedisCluster(**options), RedisCluster(health_check_interval=10, **options)

@@ -47,7 +47,8 @@ IDLE_SECONDS = 1.0
 MAINTAIN_ROUNDS = 20
 
 _CURSOR = re.compile(r"[1-9][0-9]{0,14}", re.ASCII)
-_DURABLE = {"maxmemory-policy": "noeviction", "appendonly": "yes"}
+# Sections of INFO, which more users may call than CONFIG.
+_DURABLE = (("memory", "maxmemory_policy", "noeviction"), ("persistence", "aof_enabled", 1))
 
 
 class RedisJobStore:
@@ -58,7 +59,8 @@ class RedisJobStore:
     """
 
     def __init__(self, settings: JobsSettings) -> None:
-        self._prefix = f"{{{settings.namespace}}}:jobs:"
+        above, _, namespace = settings.namespace.rpartition(":")
+        self._prefix = f"{above}{':' if above else ''}{{{namespace}}}:jobs:"
         self._settings = json.dumps(
             {
                 "lease": settings.lease_seconds,
@@ -72,18 +74,17 @@ class RedisJobStore:
                 "input_lost": INPUT_LOST.message,
             }
         )
-        self._link = RedisLink(settings.url)
+        self._link = RedisLink(settings.url, self._prefix, min_replicas=settings.min_replicas)
         self._waiters = Waiters(self._link, f"{self._prefix}done")
         self._pops: set[asyncio.Task[bool]] = set()
         self._unanswered: dict[tuple[str, str], str] = {}
         self._closed = False
 
     async def open(self) -> None:
-        await self._link.ping()
-        await self._run(NEXT_DUE, "")  # whether we may run scripts, and on this node
+        await self._run(scripts.PROBE)
         log.info("jobs are kept at %s", self._link.address)
-        for name, wanted in _DURABLE.items():
-            value = await self._link.configuration(name)
+        for section, name, wanted in _DURABLE:
+            value = (await self._link.info(section)).get(name)
             if value is None:
                 log.info("%s does not tell its %s; jobs need %s", self._link.address, name, wanted)
             elif value != wanted:
@@ -228,7 +229,7 @@ class RedisJobStore:
     ) -> Any:
         if self._closed:
             raise UnavailableError("the job store is closed", retry_after=1)
-        return await self._link.run(script, self._prefix, self._settings, *arguments, upload=upload)
+        return await self._link.run(script, self._settings, *arguments, upload=upload)
 
 
 def _call() -> str:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from redis.exceptions import RedisError
 
-from serving.jobs.redis_link import RedisLink, is_away
+from serving.jobs.redis_link import RedisLink
 
 PAUSES = (0.1, 0.5, 1.0)
 QUIET_SECONDS = 5.0
@@ -75,7 +75,7 @@ class Waiters:
                         for event in self._events.get(message["data"], ()):
                             event.set()
             except (RedisError, OSError) as error:
-                if not is_away(error) and not isinstance(error, OSError):
+                if not self._link.noted(error, "subscribe") and not isinstance(error, OSError):
                     raise
             finally:
                 with suppress(RedisError, OSError):

@@ -125,8 +125,10 @@ def open_store(settings: JobsSettings) -> JobStore:
         from serving.jobs.sqlite_store import SqliteJobStore
 
         return SqliteJobStore(settings)
-    if scheme in ("redis", "rediss", "unix"):
+    if scheme in ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"):
         from serving.jobs.redis_store import RedisJobStore
 
         return RedisJobStore(settings)
-    raise ConfigurationError("jobs.url: sqlite:///file.db, redis://, rediss:// or unix:// is required")
+    raise ConfigurationError(
+        "jobs.url: sqlite:///file.db, redis://, rediss://, unix://, redis+sentinel:// or rediss+sentinel:// is required"
+    )

@@ -15,12 +15,17 @@ class JobsSettings(Section):
         "sqlite:///jobs.db",
         repr=False,
         description="Where jobs are kept: `sqlite:///file.db` (one host, no server), or `redis://`, `rediss://`, "
-        "`unix://`. It may hold a password, so set it in the environment.",
+        "`unix://`, `redis+sentinel://`. It may hold a password, so set it in the environment.",
     )
     namespace: str = Field(
         "serving",
-        pattern="^[A-Za-z0-9_.-]{1,64}$",
-        description="Prefix of every key in Redis; services that share one Redis need different ones.",
+        pattern="^([A-Za-z0-9_.-]+:)*[A-Za-z0-9_.-]+$",
+        max_length=64,
+        description="Of the keys in Redis, which begin with `{serving}:jobs:`; services that share one Redis need "
+        "different ones. `team:serving` makes it `team:{serving}:jobs:`.",
+    )
+    min_replicas: int = Field(
+        0, ge=0, description="Replicas of Redis that must have a job before it is accepted; else the answer is 503."
     )
     embedded_worker: bool | None = Field(
         None, description="Run a worker process beside the API; empty means yes for SQLite and no for Redis."

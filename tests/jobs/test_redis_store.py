@@ -435,8 +435,8 @@ def _messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     ("options", "warned"),
     [
         ((), ()),
-        (("--maxmemory-policy", "allkeys-lru"), ("maxmemory-policy allkeys-lru",)),
-        (("--appendonly", "no"), ("appendonly no",)),
+        (("--maxmemory-policy", "allkeys-lru"), ("maxmemory_policy allkeys-lru",)),
+        (("--appendonly", "no"), ("aof_enabled 0",)),
     ],
 )
 async def test_a_server_that_may_lose_jobs_is_warned_of(
@@ -455,7 +455,7 @@ async def test_a_server_that_does_not_tell_its_settings_can_be_used(
     private_redis: StartRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "serving.jobs.redis")
-    async with opened(private_redis("--rename-command", "CONFIG", "").url) as store:
+    async with opened(private_redis("--rename-command", "INFO", "").url) as store:
         await submit(store)
     assert _messages(caplog, logging.WARNING) == []
     assert sum("does not tell" in line for line in _messages(caplog, logging.INFO)) == 2
@@ -477,7 +477,7 @@ async def test_the_password_is_shown_nowhere(private_redis: StartRedis, caplog: 
             shown += [repr(error), str(error), error.message, repr(error.__cause__), str(error.__cause__)]
         finally:
             await store.close()
-    assert "WRONGPASS" in caplog.text or "invalid username-password" in caplog.text
+    assert "WRONGPASS" in caplog.text
     assert server.url.removeprefix("redis://") in caplog.text
     assert "cret" not in "".join([*shown, caplog.text])
 
