@@ -213,3 +213,7 @@ class Script:
         object.__setattr__(self, "text", _COMMON + self.body)
         # Redis names scripts so; it is no signature.
         object.__setattr__(self, "sha", sha1(self.text.encode(), usedforsecurity=False).hexdigest())
+
+
+PROBE = Script(FREES_MEMORY)
+"""Whether we may run scripts that write."""

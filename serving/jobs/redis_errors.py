@@ -41,6 +41,7 @@ _CODED = r"(?:^|: -|^-){} "
 _MEANINGS = tuple(
     (re.compile(pattern, re.IGNORECASE), meaning)
     for pattern, meaning in (
+        (r"(no Sentinel knows where .*)", "{}"),
         (r"invalid username-password|WRONGPASS", "it refuses the user or the password (WRONGPASS)"),
         (
             r"already authenticated|authentication required|NOAUTH",
@@ -104,10 +105,12 @@ class Trouble:
     """Why Redis does not serve us.
 
     Attributes:
+        kind: the same for what is told once only.
         reason: for the log, without anything of a job.
         partial: other commands may be served meanwhile, such as reads while the memory is full.
     """
 
+    kind: str
     reason: str
     partial: bool
 
@@ -122,8 +125,15 @@ def trouble_of(
         prefix: of the keys.
         tls: the URL asks for TLS.
     """
-    reason = _denied(error, script, prefix) or _meaning(error) or _unnamed(error, tls)
-    return Trouble(reason, isinstance(error, ResponseError)) if reason else None
+    partial = isinstance(error, ResponseError)
+    if denied := _denied(error, script, prefix):
+        return Trouble("NOPERM", denied, partial)
+    if isinstance(error, (*_AWAY, ResponseError)):
+        for pattern, meaning in _MEANINGS:
+            if found := pattern.search(str(error)):
+                return Trouble(meaning, meaning.format(*found.groups()), partial)
+    unnamed = _unnamed(error, tls)
+    return Trouble(unnamed, unnamed, partial) if unnamed else None
 
 
 def is_read_only(error: Exception) -> bool:
@@ -146,14 +156,6 @@ def _denied(error: Exception, script: Script | None, prefix: str) -> str:
     return (
         f"the user may not do what is needed (NOPERM): {denied.rstrip('.')}; docs/jobs.md has the rights, for {prefix}*"
     )
-
-
-def _meaning(error: Exception) -> str:
-    if isinstance(error, (*_AWAY, ResponseError)):
-        for pattern, meaning in _MEANINGS:
-            if found := pattern.search(str(error)):
-                return meaning.format(*found.groups())
-    return ""
 
 
 def _unnamed(error: Exception, tls: bool) -> str:

@@ -75,7 +75,7 @@ class RedisLink:
         self._sentinels = target.sentinels
         self._scripts: Redis | RedisCluster = clients[0]
         self._waits: Redis | RedisCluster = clients[1]
-        self._troubles: dict[str, str | None] = {}
+        self._troubles: dict[str, Script | str | None] = {}
         self._connected = False
 
     async def info(self, section: str) -> dict[str, Any]:
@@ -185,8 +185,8 @@ class RedisLink:
         reason = trouble.reason
         if not self._connected and _is_closed(error):
             reason += _CLOSED[self._tls]
-        if reason not in self._troubles:
-            self._troubles[reason] = _name(what) if trouble.partial else None
+        if trouble.kind not in self._troubles:
+            self._troubles[trouble.kind] = what if trouble.partial else None
             log.warning("the job store at %s does not serve us: %s", self.address, reason)
         return True
 
@@ -194,17 +194,18 @@ class RedisLink:
         self._connected = True
         if not self._troubles:
             return
-        # While the memory is full Redis still answers what only reads. So that trouble is over when what met it is
-        # served again.
-        over = [reason for reason, met in self._troubles.items() if met in (None, _name(what))]
-        for reason in over:
-            del self._troubles[reason]
+        over = [kind for kind, met in self._troubles.items() if _includes(what, met)]
+        for kind in over:
+            del self._troubles[kind]
         if over and not self._troubles:
             log.info("the job store at %s is back", self.address)
 
 
-def _name(what: Script | str) -> str:
-    return what.sha if isinstance(what, Script) else what
+def _includes(served: Script | str, met: Script | str | None) -> bool:
+    """Whether what met trouble would be served now. While the memory is full Redis still answers what only reads."""
+    if isinstance(served, Script) and isinstance(met, Script):
+        return served.body.startswith(met.body)
+    return met in (None, served)
 
 
 def _is_closed(error: Exception) -> bool:

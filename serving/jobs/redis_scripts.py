@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from serving.jobs.redis_common import FREES_MEMORY, Script
 
-# Whether we may run scripts that write, here.
-PROBE = Script(FREES_MEMORY)
-
 # The payload comes by a SET right before, as Lua would copy it three times.
 SUBMIT = Script("""
 local id, model, parameters, max_retries, ttl = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]

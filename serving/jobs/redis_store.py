@@ -36,7 +36,7 @@ from serving.jobs.job import (
     queue_is_full,
 )
 from serving.jobs.redis_claims import CLAIM, NEXT_DUE
-from serving.jobs.redis_common import BOUND, Script
+from serving.jobs.redis_common import BOUND, PROBE, Script
 from serving.jobs.redis_link import RedisLink, log
 from serving.jobs.redis_waiters import Waiters
 from serving.settings.jobs import JobsSettings
@@ -81,7 +81,7 @@ class RedisJobStore:
         self._closed = False
 
     async def open(self) -> None:
-        await self._run(scripts.PROBE)
+        await self._run(PROBE)
         log.info("jobs are kept at %s", self._link.address)
         for section, name, wanted in _DURABLE:
             value = (await self._link.info(section)).get(name)

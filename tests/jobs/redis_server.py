@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -33,15 +33,16 @@ class GivenRedis:
 class PrivateRedis(GivenRedis):
     """A redis-server of the tests' own, with an append-only file that outlives `kill`.
 
-    `options` are added to its command line: `"--requirepass", "secret"`. A write is on the disk before it is answered
+    `program` may be another of its kind. `options` are added to its command line: `"--requirepass", "secret"`. A write is on the disk before it is answered
     (`appendfsync always`): with `everysec` Redis may answer while a slow disk has not got the write yet.
     """
 
-    def __init__(self, directory: Path, *options: str) -> None:
-        self._port = free_port()
-        super().__init__(f"redis://127.0.0.1:{self._port}/0")
+    def __init__(self, directory: Path, *options: str, program: str = "redis-server") -> None:
+        self.port = free_port()
+        super().__init__(f"redis://127.0.0.1:{self.port}/0")
+        self.directory = directory
         self.log = directory / "redis.txt"
-        self._command = ["redis-server", "--bind", "127.0.0.1", "--port", str(self._port), "--dir", str(directory)]
+        self._command = [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory)]
         self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *options]
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,7 +75,7 @@ class PrivateRedis(GivenRedis):
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline and process.poll() is None:
             try:
-                with socket.create_connection(("127.0.0.1", self._port), timeout=1) as connection:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                     connection.sendall(b"PING\r\n")
                     # An error such as -NOAUTH is an answer too; -LOADING is not.
                     answer = connection.recv(64)
@@ -86,23 +87,38 @@ class PrivateRedis(GivenRedis):
         raise AssertionError(f"redis-server did not start:\n{self.log.read_text()}")
 
 
+class PrivateSentinel(PrivateRedis):
+    """A Sentinel that watches one master; it keeps what it knows in a file of its own."""
+
+    def __init__(self, directory: Path, master: PrivateRedis, *lines: str, program: str = "redis-server") -> None:
+        super().__init__(directory, program=program)
+        self.url = f"redis+sentinel://127.0.0.1:{self.port}/mymaster"
+        configuration = directory / "sentinel.conf"
+        watched = ("down-after-milliseconds mymaster 500", "failover-timeout mymaster 2000", *lines)
+        configuration.write_text(
+            f"bind 127.0.0.1\nport {self.port}\ndir {directory}\nsentinel monitor mymaster 127.0.0.1 {master.port} 1\n"
+            + "".join(f"sentinel {line}\n" for line in watched)
+        )
+        self._command = [program, str(configuration), "--sentinel"]
+
+
 def _skip(reason: str) -> NoReturn:
     if os.environ.get(NO_SKIPS_VARIABLE):
         pytest.fail(f"{reason}; {NO_SKIPS_VARIABLE} is set")
     pytest.skip(reason)
 
 
-def _start(directory: Path, *options: str) -> PrivateRedis:
-    if shutil.which("redis-server") is None:
-        _skip("no redis-server on PATH")
+def _start(make: Callable[..., PrivateRedis], *arguments: Any, program: str = "redis-server") -> PrivateRedis:
+    if shutil.which(program) is None:
+        _skip(f"no {program} on PATH")
     for _ in range(STARTS - 1):
-        server = PrivateRedis(directory, *options)
+        server = make(*arguments, program=program)
         try:
             server.start()
         except AssertionError:  # somebody else may have taken the port meanwhile
             continue
         return server
-    server = PrivateRedis(directory, *options)
+    server = make(*arguments, program=program)
     server.start()
     return server
 
@@ -110,7 +126,7 @@ def _start(directory: Path, *options: str) -> PrivateRedis:
 @contextmanager
 def running_redis(directory: Path, *options: str) -> Iterator[PrivateRedis]:
     """A server that keeps its data in `directory`, until the block ends."""
-    server = _start(directory, *options)
+    server = _start(PrivateRedis, directory, *options)
     try:
         yield server
     finally:
@@ -131,12 +147,24 @@ def redis_server() -> Iterator[GivenRedis]:
 @pytest.fixture
 def private_redis(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
     """Starts servers with the given options, for the tests that kill or configure them; all end with the test."""
+    yield from _starter(tmp_path, "redis", PrivateRedis)
+
+
+@pytest.fixture
+def private_sentinel(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
+    """Starts Sentinels of the given master, with further lines for their files; all end with the test."""
+    yield from _starter(tmp_path, "sentinel", PrivateSentinel)
+
+
+def _starter(
+    tmp_path: Path, name: str, make: Callable[..., PrivateRedis]
+) -> Iterator[Callable[..., PrivateRedis]]:
     started: list[PrivateRedis] = []
 
-    def start(*options: str) -> PrivateRedis:
-        directory = tmp_path / f"redis-{len(started)}"
+    def start(*arguments: Any, program: str = "redis-server") -> PrivateRedis:
+        directory = tmp_path / f"{name}-{len(started)}"
         directory.mkdir()
-        started.append(_start(directory, *options))
+        started.append(_start(make, directory, *arguments, program=program))
         return started[-1]
 
     yield start
