@@ -203,9 +203,14 @@ FREES_MEMORY = "redis.call('DEL', P .. 'nothing')"
 
 @dataclass(frozen=True)
 class Script:
-    """A step. Running it twice has the effect and the answer of once, as its first answer may be lost."""
+    """A step. Running it twice has the effect and the answer of once, as its first answer may be lost.
+
+    Attributes:
+        told: somebody is told that it has happened, so replicas have to know it before (`jobs.min_replicas`).
+    """
 
     body: str
+    told: bool = False
     text: str = field(init=False)
     sha: str = field(init=False)
 

@@ -61,7 +61,7 @@ _MEANINGS = tuple(
             _CODED.format("NOREPLICAS") + "|not enough good replicas",
             "it has fewer replicas than its min-replicas-to-write, and takes no writes (NOREPLICAS)",
         ),
-        (r"(only \d+ of \d+ replicas have a job .*)", "{}"),
+        (r"(fewer than \d+ replicas have .*)", "{}"),
         (_CODED.format("BUSY") + "|busy running a script", "it runs a long script of another client (BUSY)"),
         (_CODED.format("UNBLOCKED"), "it has become a replica (UNBLOCKED)"),
         (_CODED.format("DENIED"), "it serves its own host only (protected-mode): give it a password"),

@@ -52,7 +52,7 @@ class RedisLink:
 
     Args:
         prefix: of all keys.
-        min_replicas: that have what was uploaded, and what became of it, before `run` returns.
+        min_replicas: that know what somebody is told of, before `run` returns.
 
     Raises:
         ConfigurationError: the URL is none; see `serving.jobs.redis_url`.
@@ -98,6 +98,8 @@ class RedisLink:
             UnavailableError: Redis is away, or did not answer in time.
         """
         async with self._served(script):
+            if self._sentinels is not None and await self._sentinels.has_changed():
+                await self._leave()
             deadline = time.monotonic() + PATIENCE_SECONDS
             for pause in PAUSES:
                 try:
@@ -111,30 +113,34 @@ class RedisLink:
     async def _run(self, script: Script, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None) -> Any:
         try:
             try:
-                return await self._evaluate("EVALSHA", script.sha, 1, self._prefix, *arguments, upload=upload)
+                return await self._evaluate("EVALSHA", script, script.sha, *arguments, upload=upload)
             except NoScriptError:  # a new Redis, or one that was restarted
-                return await self._evaluate("EVAL", script.text, 1, self._prefix, *arguments, upload=upload)
+                return await self._evaluate("EVAL", script, script.text, *arguments, upload=upload)
         except ResponseError as error:
             if is_read_only(error):
                 await self._leave()
             raise
 
-    async def _evaluate(self, *command: str | bytes | float, upload: tuple[bytes, bytes] | None) -> Any:
-        if upload is None:
-            return await self._scripts.execute_command(*command)
-        async with self._scripts.pipeline(transaction=False) as both:
-            both.set(*upload, px=UPLOAD_MILLISECONDS)
-            both.execute_command(*command)
-            if self._min_replicas:
-                both.execute_command("WAIT", self._min_replicas, REPLICATION_MILLISECONDS)
+    async def _evaluate(
+        self, how: str, script: Script, what: str, *arguments: str | bytes | float, upload: tuple[bytes, bytes] | None
+    ) -> Any:
+        replicas = self._min_replicas if script.told else 0
+        if upload is None and not replicas:
+            return await self._scripts.execute_command(how, what, 1, self._prefix, *arguments)
+        async with self._scripts.pipeline(transaction=False) as commands:
+            if upload is not None:
+                commands.set(*upload, px=UPLOAD_MILLISECONDS)
+            commands.execute_command(how, what, 1, self._prefix, *arguments)
+            if replicas:
+                commands.execute_command("WAIT", replicas, REPLICATION_MILLISECONDS)
             # Raised by the library, an error would repeat the command, which may hold a user's image.
-            answers = await both.execute(raise_on_error=False)
+            answers = await commands.execute(raise_on_error=False)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        if self._min_replicas and answers[2] < self._min_replicas:
-            raise ResponseError(f"only {answers[2]} of {self._min_replicas} replicas have a job (jobs.min_replicas)")
-        return answers[1]
+        if replicas and answers.pop() < replicas:
+            raise ResponseError(f"fewer than {replicas} replicas have what has changed (jobs.min_replicas)")
+        return answers[-1]
 
     async def _leave(self) -> None:
         """Close the connections to a server that has become a replica: the next ones go to its master."""

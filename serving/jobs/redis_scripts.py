@@ -8,7 +8,8 @@ from __future__ import annotations
 from serving.jobs.redis_common import FREES_MEMORY, Script
 
 # The payload comes by a SET right before, as Lua would copy it three times.
-SUBMIT = Script("""
+SUBMIT = Script(
+    """
 local id, model, parameters, max_retries, ttl = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local fingerprint, idempotency = ARGV[7], ARGV[8]
 local incoming = P .. 'incoming:' .. id
@@ -44,7 +45,9 @@ redis.call('ZADD', index('queued', model), sequence, id)
 redis.call('HINCRBY', P .. 'bytes', model, size)
 enqueue(read(id), now)
 return {'new', view(id)}
-""")
+""",
+    told=True,
+)
 
 # A job is seen as expired as soon as it is, also when nobody maintains the store.
 GET = Script("""
@@ -80,7 +83,8 @@ if not holds(job, ARGV[3], ARGV[4]) then return 0 end
 redis.call('SET', P .. 'result:' .. job.id, ARGV[5])
 finish(job, 'succeeded')
 return 1
-"""
+""",
+    told=True,
 )
 
 # From here on ARGV[2] is the name of this call: when the answer was lost and the call is repeated, it is known by it.
@@ -93,7 +97,8 @@ if not holds(job, ARGV[4], ARGV[5]) then return 0 end
 redis.call('HSET', job.key, 'call', ARGV[2])
 attempt_failed(job, ARGV[6], ARGV[7], ARGV[8] == '1' and after_backoff(job) or nil, false)
 return 1
-"""
+""",
+    told=True,
 )
 
 RELEASE = Script(
@@ -106,7 +111,8 @@ redis.call('HSET', job.key, 'call', ARGV[2])
 if redis.call('HINCRBY', job.key, 'attempts', -1) == 0 then redis.call('HDEL', job.key, 'started') end
 enqueue(job, now)
 return 1
-"""
+""",
+    told=True,
 )
 
 CANCEL = Script(
@@ -119,10 +125,12 @@ if job.status ~= 'queued' and job.status ~= 'running' then return {'conflict', j
 redis.call('HSET', job.key, 'call', ARGV[2])
 finish(job, 'cancelled')
 return {'done', view(job.id)}
-"""
+""",
+    told=True,
 )
 
-RETRY = Script("""
+RETRY = Script(
+    """
 local job = read(ARGV[3])
 if not job then return {'missing'} end
 if job.call == ARGV[2] then return {'done', view(job.id)} end
@@ -140,7 +148,9 @@ job.sequence = redis.call('INCR', P .. 'sequence')
 redis.call('HSET', job.key, 'sequence', job.sequence)
 enqueue(job, now)
 return {'done', view(job.id)}
-""")
+""",
+    told=True,
+)
 
 # A worker's leases are found among all: as many jobs run as there are workers times their batch.
 ABANDON = Script(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import time
 from typing import Any
 
 from redis.asyncio import Connection, Redis, SSLConnection
@@ -11,6 +12,10 @@ from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 # One that does not answer must leave time for the others.
 SENTINEL_SECONDS = 1.0
+# A master that is asked to step down goes on to take writes, which are lost, until its Sentinel tells it: up to ten
+# seconds. So the Sentinels are asked again and again, and not only for new connections.
+LOOK_SECONDS = 1.0
+AWAY_SECONDS = 10.0
 
 
 class Sentinels:
@@ -25,6 +30,10 @@ class Sentinels:
     def __init__(self, addresses: list[tuple[str, int]], service: str, options: dict[str, Any]) -> None:
         self._service = service
         self._clients = {f"{host}:{port}": Redis(host=host, port=port, **options) for host, port in addresses}
+        self._look_at = 0.0
+        self._left = False
+        self.current: tuple[str, int] | None = None
+        """The master that was found last."""
 
     async def master(self) -> tuple[str, int]:
         """Host and port of the master, as the first Sentinel says that knows of one that is up.
@@ -46,10 +55,26 @@ class Sentinels:
                 if state is None:
                     answers.append(f"{address} watches {', '.join(masters) or 'no master at all'}")
                 elif state["is_master"] and not state["is_sdown"] and not state["is_odown"]:
-                    return state["ip"], state["port"]
+                    return self._found((state["ip"], state["port"]))
                 else:
                     answers.append(f"{address} says that it is down")
         raise ConnectionError(f"no Sentinel knows where the master {self._service} is: {'; '.join(answers)}")
+
+    def _found(self, master: tuple[str, int]) -> tuple[str, int]:
+        self._left |= self.current not in (None, master)
+        self.current = master
+        return master
+
+    async def has_changed(self) -> bool:
+        """Whether there is another master since the last time that this was asked. Looks at most once a second."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
+            try:
+                await self.master()
+            except ConnectionError:  # as long as they are away, the master is the one that it was
+                self._look_at = time.monotonic() + AWAY_SECONDS
+        changed, self._left = self._left, False
+        return changed
 
     async def aclose(self) -> None:
         for client in self._clients.values():
@@ -73,6 +98,10 @@ class _ToMaster(Connection):
         if not self.is_connected:
             self.host, self.port = await self._sentinels.master()
         await super().connect_check_health(check_health, retry_socket_connect)
+
+    def should_reconnect(self) -> bool:
+        """Asked by the pool when it gets the connection back."""
+        return (self.host, self.port) != self._sentinels.current or bool(super().should_reconnect())
 
 
 class MasterConnection(_ToMaster):

@@ -25,7 +25,10 @@ class JobsSettings(Section):
         "different ones. `team:serving` makes it `team:{serving}:jobs:`.",
     )
     min_replicas: int = Field(
-        0, ge=0, description="Replicas of Redis that must have a job before it is accepted; else the answer is 503."
+        0,
+        ge=0,
+        description="Replicas of Redis that must know of a job, and of its end, before anybody is told; with too few "
+        "the answer is 503.",
     )
     embedded_worker: bool | None = Field(
         None, description="Run a worker process beside the API; empty means yes for SQLite and no for Redis."

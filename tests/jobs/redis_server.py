@@ -43,7 +43,9 @@ class PrivateRedis(GivenRedis):
         self.directory = directory
         self.log = directory / "redis.txt"
         self._command = [program, "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(directory)]
-        self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always", *options]
+        self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+        # A replica is given its copy at once.
+        self._command += ["--repl-diskless-sync-delay", "0", *options]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
