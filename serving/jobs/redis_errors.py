@@ -35,6 +35,16 @@ _AWAY = (
     TryAgainError,
     RedisClusterException,
 )
+_CLOSED = re.compile("reset by peer|closed by server")
+_CLIENT_CERTIFICATE = (
+    "it closes the connection, and may want a client certificate that it trusts: ssl_certfile=FILE and "
+    "ssl_keyfile=FILE in the URL"
+)
+# For a first connection. With TLS the server may have closed it before its reason was read.
+_CLOSED_AT_ONCE = {
+    False: "it closes the connection; if its port speaks TLS: rediss:// instead of redis://",
+    True: _CLIENT_CERTIFICATE,
+}
 # Of an error: its code at the beginning, or in the middle, where Redis 6 puts the errors of a script's commands.
 _CODED = r"(?:^|: -|^-){} "
 # The first that is found in the text of an error says what it means. What is in brackets stands in the sentence.
@@ -84,10 +94,9 @@ _MEANINGS = tuple(
             "its certificate is not trusted ({}): ssl_ca_certs=FILE in the URL names the CA that has signed it",
         ),
         (
-            r"alert certificate required|alert handshake failure|sslv3_alert_bad_certificate",
-            "it wants a client certificate: ssl_certfile=FILE and ssl_keyfile=FILE in the URL",
+            r"alert certificate required|alert handshake failure|alert bad certificate|alert unknown ca",
+            _CLIENT_CERTIFICATE,
         ),
-        (r"alert unknown ca", "it does not trust the client certificate of ssl_certfile"),
         (
             r"wrong version number|record layer failure|packet length too long",
             "it does not speak TLS: redis:// instead of rediss://",
@@ -116,7 +125,7 @@ class Trouble:
 
 
 def trouble_of(
-    error: Exception, script: Script | None = None, *, prefix: str = "", tls: bool = False
+    error: Exception, script: Script | None = None, *, prefix: str = "", tls: bool = False, first: bool = False
 ) -> Trouble | None:
     """What an error says of the server; `None` when it is we that asked for nonsense.
 
@@ -124,6 +133,7 @@ def trouble_of(
         script: that was run; it tells which command a user has no right to.
         prefix: of the keys.
         tls: the URL asks for TLS.
+        first: it has never served us.
     """
     partial = isinstance(error, ResponseError)
     if denied := _denied(error, script, prefix):
@@ -132,7 +142,7 @@ def trouble_of(
         for pattern, meaning in _MEANINGS:
             if found := pattern.search(str(error)):
                 return Trouble(meaning, meaning.format(*found.groups()), partial)
-    unnamed = _unnamed(error, tls)
+    unnamed = _unnamed(error, tls, first)
     return Trouble(unnamed, unnamed, partial) if unnamed else None
 
 
@@ -158,7 +168,7 @@ def _denied(error: Exception, script: Script | None, prefix: str) -> str:
     )
 
 
-def _unnamed(error: Exception, tls: bool) -> str:
+def _unnamed(error: Exception, tls: bool, first: bool) -> str:
     """What has no text that is the same everywhere."""
     if isinstance(error, MovedError):
         return "it is a node of a Redis Cluster (MOVED): add ?cluster=true to the URL"
@@ -167,4 +177,6 @@ def _unnamed(error: Exception, tls: bool) -> str:
     if isinstance(error, TimeoutError | builtins.TimeoutError):
         hint = "; does its port speak TLS? If not, redis:// instead of rediss://" if tls else ""
         return f"it does not answer{hint}"
+    if first and isinstance(error, ConnectionError) and _CLOSED.search(str(error)):
+        return _CLOSED_AT_ONCE[tls]
     return str(error) or type(error).__name__ if isinstance(error, _AWAY) else ""

@@ -38,12 +38,6 @@ REPLICATION_MILLISECONDS = 1_000
 PAUSES = (0.02, 0.1, 0.3)
 PATIENCE_SECONDS = 1.0
 
-# What a first connection that is closed at once may mean, by whether the URL asks for TLS.
-_CLOSED = {
-    False: "; if its port speaks TLS: rediss:// instead of redis://",
-    True: "; if it wants a client certificate: ssl_certfile=FILE and ssl_keyfile=FILE in the URL",
-}
-
 
 class RedisLink:
     """Runs scripts and waits on lists and channels. Connects when it is first used, and again after any outage.
@@ -185,15 +179,12 @@ class RedisLink:
             what: was wanted of it.
         """
         script = what if isinstance(what, Script) else None
-        trouble = trouble_of(error, script, prefix=self._prefix, tls=self._tls)
+        trouble = trouble_of(error, script, prefix=self._prefix, tls=self._tls, first=not self._connected)
         if trouble is None:
             return False
-        reason = trouble.reason
-        if not self._connected and _is_closed(error):
-            reason += _CLOSED[self._tls]
         if trouble.kind not in self._troubles:
             self._troubles[trouble.kind] = what if trouble.partial else None
-            log.warning("the job store at %s does not serve us: %s", self.address, reason)
+            log.warning("the job store at %s does not serve us: %s", self.address, trouble.reason)
         return True
 
     def _note_success(self, what: Script | str) -> None:
@@ -212,11 +203,6 @@ def _includes(served: Script | str, met: Script | str | None) -> bool:
     if isinstance(served, Script) and isinstance(met, Script):
         return served.body.startswith(met.body)
     return met in (None, served)
-
-
-def _is_closed(error: Exception) -> bool:
-    text = str(error)
-    return isinstance(error, ConnectionError) and ("reset by peer" in text or "closed by server" in text)
 
 
 def _single(target: Target) -> tuple[Redis, Redis]:
