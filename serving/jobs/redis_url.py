@@ -28,7 +28,8 @@ _SENTINEL_URL = re.compile(
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]+))?")
 # Not even a URL may have replies decoded; and the library would repeat what must not be. With a timeout of its own
 # it writes by asyncio.wait_for, which in Python 3.11 loses a cancellation that comes when the write is done.
-_OURS = {"decode_responses": False, "retry": Retry(NoBackoff(), 0), "socket_timeout": None}
+# Without the library's name a user needs no right to CLIENT.
+_OURS = {"decode_responses": False, "retry": Retry(NoBackoff(), 0), "socket_timeout": None, "driver_info": None}
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 

