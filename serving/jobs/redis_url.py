@@ -13,6 +13,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.maint_notifications import MaintNotificationsConfig
 
 from serving.core.errors import ConfigurationError
 from serving.jobs.redis_sentinel import MasterConnection, Sentinels, TlsMasterConnection
@@ -28,8 +29,14 @@ _SENTINEL_URL = re.compile(
 _HOST = re.compile(r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<name>[^\[\]:]+))(?::(?P<port>[0-9]+))?")
 # Not even a URL may have replies decoded; and the library would repeat what must not be. With a timeout of its own
 # it writes by asyncio.wait_for, which in Python 3.11 loses a cancellation that comes when the write is done.
-# Without the library's name a user needs no right to CLIENT.
-_OURS = {"decode_responses": False, "retry": Retry(NoBackoff(), 0), "socket_timeout": None, "driver_info": None}
+# Without the last two a user needs no right to CLIENT.
+_OURS = {
+    "decode_responses": False,
+    "retry": Retry(NoBackoff(), 0),
+    "socket_timeout": None,
+    "driver_info": None,
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+}
 _FILES = ("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile")
 
 

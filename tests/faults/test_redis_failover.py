@@ -29,7 +29,7 @@ async def test_a_failover_costs_nothing(
 ) -> None:
     """What was accepted is done once, by the same workers, which find the new master by themselves."""
     master = private_redis()
-    replicas = [private_redis("--replicaof", f"127.0.0.1 {master.port}") for _ in range(2)]
+    replicas = [private_redis("--replicaof", "127.0.0.1", str(master.port)) for _ in range(2)]
     for replica in replicas:
         await follows(replica)
     sentinel = private_sentinel(master, NEVER)

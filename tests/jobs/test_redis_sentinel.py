@@ -113,7 +113,7 @@ async def test_a_job_is_accepted_when_enough_replicas_have_it(private_redis: Sta
         with pytest.raises(UnavailableError) as refused:
             await submit(store, id="one")
         assert "fewer than 1 replicas" in str(refused.value.__cause__)
-        replica = private_redis("--replicaof", f"127.0.0.1 {master.port}")
+        replica = private_redis("--replicaof", "127.0.0.1", str(master.port))
         async with Redis.from_url(master.url) as redis:
             await redis.set("anything", 1)
             await redis.wait(1, 0)
