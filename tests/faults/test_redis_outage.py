@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from serving.core.errors import UnavailableError
 from serving.jobs.job import Status
@@ -97,3 +98,21 @@ async def test_an_outage_longer_than_the_leases_costs_nothing(private_redis: Sta
         for worker in workers:
             assert worker.terminate() == 0
         await scene.check_once(jobs)
+
+
+async def test_a_worker_that_redis_turns_away_says_why_and_waits(private_redis: StartRedis, tmp_path: Path) -> None:
+    redis = private_redis()
+    async with Redis.from_url(redis.url) as connection, Scene(tmp_path, redis.url) as scene:
+        await connection.execute_command("ACL", "SETUSER", "app", "on", ">right", "~*", "&*", "+@all")
+        scene.settings["url"] = redis.url.replace("//", "//app:wrong@")
+        job = await scene.submit(Order())
+        worker = scene.start_worker()
+        await scene.until(lambda: "no jobs can be claimed" in worker.log.read_text(), "the worker was turned away")
+        log = worker.log.read_text()
+        # It has two stores, as leases are renewed over connections of their own.
+        assert 1 <= log.count("does not serve us: it refuses the user or the password (WRONGPASS)") <= 2
+        assert "Traceback" not in log
+        assert "wrong" not in log
+        await connection.execute_command("ACL", "SETUSER", "app", ">wrong")
+        await scene.finished([job])
+        assert worker.terminate() == 0

@@ -60,6 +60,13 @@ class PrivateRedis(GivenRedis):
             self.kill()
             raise
 
+    def ask(self, *command: str) -> None:
+        """Run a command that is answered at once, for tests that have no event loop."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=START_SECONDS) as connection:
+            connection.sendall(" ".join(command).encode() + b"\r\n")
+            answer = connection.recv(1024)
+        assert answer.startswith(b"+"), answer
+
     def kill(self) -> None:
         """SIGKILL: as when the machine's memory runs out."""
         if self._process is not None:
