@@ -101,7 +101,8 @@ class _ToMaster(Connection):
 
     def should_reconnect(self) -> bool:
         """Asked by the pool when it gets the connection back."""
-        return (self.host, self.port) != self._sentinels.current or bool(super().should_reconnect())
+        again: bool = super().should_reconnect()  # type: ignore[no-untyped-call]
+        return again or (self.host, self.port) != self._sentinels.current
 
 
 class MasterConnection(_ToMaster):

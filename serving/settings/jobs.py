@@ -21,8 +21,8 @@ class JobsSettings(Section):
         "serving",
         pattern="^([A-Za-z0-9_.-]+:)*[A-Za-z0-9_.-]+$",
         max_length=64,
-        description="Of the keys in Redis, which begin with `{serving}:jobs:`; services that share one Redis need "
-        "different ones. `team:serving` makes it `team:{serving}:jobs:`.",
+        description="Every key in Redis begins with it, as `{serving}:jobs:`; services that share one Redis need "
+        "different ones. `team:serving` makes `team:{serving}:jobs:`.",
     )
     min_replicas: int = Field(
         0,

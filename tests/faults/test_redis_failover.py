@@ -82,5 +82,3 @@ async def _knows_replicas(sentinel: Redis) -> bool:
 
 async def _is_elsewhere(sentinel: Redis, port: int) -> bool:
     return int((await sentinel.sentinel_master("mymaster"))["port"]) != port
-
-

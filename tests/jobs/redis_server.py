@@ -34,8 +34,9 @@ class GivenRedis:
 class PrivateRedis(GivenRedis):
     """A redis-server of the tests' own, with an append-only file that outlives `kill`.
 
-    `program` may be another of its kind. `options` are added to its command line: `"--requirepass", "secret"`. A write is on the disk before it is answered
-    (`appendfsync always`): with `everysec` Redis may answer while a slow disk has not got the write yet.
+    `program` may be another of its kind. `options` are added to its command line: `"--requirepass", "secret"`. A write
+    is on the disk before it is answered (`appendfsync always`): with `everysec` Redis may answer while a slow disk has
+    not got the write yet.
     """
 
     def __init__(self, directory: Path, *options: str, program: str = "redis-server") -> None:
@@ -180,9 +181,7 @@ def private_sentinel(tmp_path: Path) -> Iterator[Callable[..., PrivateRedis]]:
     yield from _starter(tmp_path, "sentinel", PrivateSentinel)
 
 
-def _starter(
-    tmp_path: Path, name: str, make: Callable[..., PrivateRedis]
-) -> Iterator[Callable[..., PrivateRedis]]:
+def _starter(tmp_path: Path, name: str, make: Callable[..., PrivateRedis]) -> Iterator[Callable[..., PrivateRedis]]:
     started: list[PrivateRedis] = []
 
     def start(*arguments: Any, program: str = "redis-server") -> PrivateRedis:

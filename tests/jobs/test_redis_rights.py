@@ -16,8 +16,9 @@ from serving.jobs.job import Status
 from serving.jobs.redis_common import Script
 from serving.jobs.redis_store import RedisJobStore
 from serving.settings.jobs import JobsSettings
-from tests.jobs.factory import BROKEN, LONG_SECONDS, MODEL, claim_one, new_job, next_claim, submit
+from tests.jobs.factory import BROKEN, LONG_SECONDS, MODEL, claim_one, new_job, next_claim, submit, until
 from tests.jobs.redis_server import PrivateRedis, private_redis, valkey_server
+from tests.jobs.test_redis_store import is_up
 
 __all__ = ["private_redis", "valkey_server"]
 
@@ -90,7 +91,9 @@ async def test_these_rights_are_enough(
         program = request.getfixturevalue("valkey_server")
     server = private_redis(program=program)
     async with Redis.from_url(server.url) as redis:
-        words = [word.replace("{serving}:", f"{namespace.removesuffix('serving')}{{serving}}:") for word in documented()]
+        words = [
+            word.replace("{serving}:", f"{namespace.removesuffix('serving')}{{serving}}:") for word in documented()
+        ]
         await redis.execute_command(*words)
         url = server.url.replace("//", "//serving:PASSWORD@").removesuffix("0") + "1"
         settings = JobsSettings(
@@ -109,8 +112,7 @@ async def test_every_step_runs_on_valkey(private_redis: Callable[..., PrivateRed
     server = private_redis("--cluster-enabled", "yes", program=valkey_server)
     async with Redis.from_url(server.url) as redis:
         await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        while b"cluster_state:ok" not in await redis.execute_command("CLUSTER", "INFO"):
-            await asyncio.sleep(0.02)
+        await until(lambda: is_up(redis))
     settings = JobsSettings(
         url=f"{server.url}?cluster=true", result_retention_seconds=0.05, backoff_seconds=[0.05], lease_seconds=60
     )

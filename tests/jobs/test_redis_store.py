@@ -383,7 +383,7 @@ async def test_a_job_whose_input_was_evicted_fails(store: RedisJobStore, redis: 
 # --- one slot ---
 
 
-async def _is_up(redis: Redis) -> bool:
+async def is_up(redis: Redis) -> bool:
     return b"cluster_state:ok" in await redis.execute_command("CLUSTER", "INFO")
 
 
@@ -392,7 +392,7 @@ async def test_every_step_runs_on_a_cluster(private_redis: StartRedis, query: st
     server = private_redis("--cluster-enabled", "yes")
     async with client(server.url) as redis:
         await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        await until(lambda: _is_up(redis))
+        await until(lambda: is_up(redis))
         async with opened(f"{server.url}{query}", result_retention_seconds=0.05) as store:
             idle = asyncio.create_task(next_claim(store))
             await asyncio.sleep(0.05)

@@ -106,10 +106,8 @@ async def test_tls_to_the_sentinel_and_to_the_master(
     """The master is announced by the port that has TLS."""
     port, sentinel_port = free_port(), free_port()
     private_redis(*_options(pki, port, "no"))
-    lines = "\n".join(
-        f"{name.removeprefix('--')} {value}"
-        for name, value in zip(*[iter([*_options(pki, sentinel_port, "no"), "--tls-replication", "yes"])] * 2, strict=True)
-    )
+    words = iter([*_options(pki, sentinel_port, "no"), "--tls-replication", "yes"])
+    lines = "\n".join(f"{name.removeprefix('--')} {value}" for name, value in zip(words, words, strict=True))
     master = PrivateRedis(pki)
     master.port = port
     private_sentinel(master, f"down-after-milliseconds mymaster 600000\n{lines}")
