@@ -16,6 +16,7 @@ from serving.batch.database import Database, Kind
 from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
 from serving.batch.row_files import Line
+from serving.batch.tables import ITEMS
 from serving.core.errors import ConfigurationError
 
 _BATCH_ROWS = 10_000
@@ -78,11 +79,11 @@ def insert_rows(connection: Connection, kind: Kind, rows: Sequence[tuple[str, st
     if not rows:
         return
     if kind == "postgresql":
-        copy_rows(connection, 'items (model, "values")', rows)
+        copy_rows(connection, f'{ITEMS} (model, "values")', rows)
     elif kind == "mysql":
-        many_rows(connection, "INSERT INTO items (model, `values`) VALUES ", "(%s,%s)", rows)
+        many_rows(connection, f"INSERT INTO {ITEMS} (model, `values`) VALUES ", "(%s,%s)", rows)
     else:
-        connection.exec_driver_sql('INSERT INTO items (model, "values") VALUES (?, ?)', list(rows))
+        connection.exec_driver_sql(f'INSERT INTO {ITEMS} (model, "values") VALUES (?, ?)', list(rows))
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

@@ -9,11 +9,12 @@ from sqlalchemy import Connection
 
 from serving.batch.chunk import Chunk, ChunkResult, fetch, selection
 from serving.batch.scope import Scan
+from serving.batch.tables import ITEMS
 from serving.codecs.base import RowAnswers
 
 # Several times quicker than an UPDATE with a join, which makes a copy of the rows first. The rows are there and are
 # locked, so that nothing is ever inserted; `model` and `values` have to be given nevertheless.
-_HEAD = "INSERT INTO items (id, model, `values`, prediction, label, error) VALUES "
+_HEAD = f"INSERT INTO {ITEMS} (id, model, `values`, prediction, label, error) VALUES "
 _TAIL = """ ON DUPLICATE KEY UPDATE
     prediction = VALUES(prediction), label = VALUES(label), error = VALUES(error), model_tag = %s,
     status = IF(VALUES(error) IS NULL, 'predicted', 'failed'), attempts = attempts + 1, updated_at = utc_timestamp(6)"""

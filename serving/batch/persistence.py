@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from serving.batch.database import Database, is_conflict, is_outage
+from serving.batch.database import Database
+from serving.batch.database_errors import cause, is_conflict, is_outage
 from serving.core.backoff import Backoff
 from serving.core.errors import ServingError
 
@@ -66,8 +67,3 @@ class Persistent:
                 if not conflict:
                     self._tell(f"the database {reason}, trying again: {cause(error)}")
                 self._sleep(backoff.next())
-
-
-def cause(error: DBAPIError) -> str:
-    """The message of the driver, without the statement and its values."""
-    return " ".join(str(error.orig).split())

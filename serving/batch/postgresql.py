@@ -1,4 +1,4 @@
-"""Rows in PostgreSQL: claimed by row locks, written by COPY and one UPDATE."""
+"""Rows in PostgreSQL: claimed by row locks, written by one UPDATE."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from sqlalchemy.exc import DBAPIError
 
 from serving.batch.chunk import Chunk, ChunkResult, fetch, selection
 from serving.batch.scope import Scan
+from serving.batch.tables import ITEMS
 from serving.codecs.base import RowAnswers
 
-_TABLE = """
-CREATE TEMPORARY TABLE IF NOT EXISTS scored (id bigint, prediction text, label text, error text) ON COMMIT DELETE ROWS
-"""
-# The bounds keep the plan to the rows in question, whatever the statistics of the tables say.
-_UPDATE = """
-UPDATE items SET
+# Arrays and not a temporary table, which would need a right and outlive the transaction on a pooled connection. The
+# bounds keep the plan to the rows in question, whatever the statistics of the tables say.
+_UPDATE = f"""
+UPDATE {ITEMS} SET
     prediction = scored.prediction::json, label = scored.label, model_tag = %(tag)s, error = scored.error,
     status = CASE WHEN scored.error IS NULL THEN 'predicted' ELSE 'failed' END,
-    attempts = items.attempts + 1, updated_at = clock_timestamp()
-FROM scored WHERE items.id = scored.id AND items.id BETWEEN %(first)s AND %(last)s
-"""
+    attempts = {ITEMS}.attempts + 1, updated_at = clock_timestamp()
+FROM unnest(%(ids)s::bigint[], %(predictions)s::text[], %(labels)s::text[], %(errors)s::text[])
+    AS scored (id, prediction, label, error)
+WHERE {ITEMS}.id = scored.id AND {ITEMS}.id BETWEEN %(first)s AND %(last)s
+"""  # noqa: S608 - nothing but constants
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
 
@@ -39,19 +40,33 @@ class PostgresChunks:
         return fetch(connection, statement.with_for_update(skip_locked=True))
 
     def take(self, connection: Connection, scan: Scan, *, after: int, rows: int) -> Chunk | None:
-        # The rows of the chunk before it are deleted at the end of the transaction only.
-        connection.exec_driver_sql(_TABLE)
-        connection.exec_driver_sql("TRUNCATE scored")
         return fetch(connection, selection("postgresql", scan, after=after, rows=rows).with_for_update())
 
     def write(self, connection: Connection, chunk: Chunk, predictions: RowAnswers, *, tag: str | None) -> ChunkResult:
-        connection.exec_driver_sql(_TABLE)
-        columns = (map(str, chunk.ids), predictions.predictions, predictions.labels, predictions.errors)
-        copy_rows(connection, "scored", zip(*columns, strict=True))
-        bounds = {"tag": tag, "first": chunk.ids[0], "last": chunk.last_id}
-        written = connection.exec_driver_sql(_UPDATE, bounds).rowcount
+        values = {
+            "tag": tag,
+            "ids": array(map(str, chunk.ids)),
+            "predictions": array(predictions.predictions),
+            "labels": array(predictions.labels),
+            "errors": array(predictions.errors),
+            "first": chunk.ids[0],
+            "last": chunk.last_id,
+        }
+        written = connection.exec_driver_sql(_UPDATE, values).rowcount
         failed = sum(error is not None for error in predictions.errors)
         return ChunkResult(written - failed, failed)
+
+
+def array(values: Iterable[str | None]) -> str:
+    """A one-dimensional array in PostgreSQL's text form."""
+    return f"{{{','.join(map(_element, values))}}}"
+
+
+def _element(text: str | None) -> str:
+    if text is None:
+        return "NULL"
+    escaped = text.replace("\\", r"\\").replace('"', r"\"").replace("\0", "")
+    return f'"{escaped}"'
 
 
 def copy_rows(connection: Connection, target: str, rows: Iterable[Sequence[str | None]]) -> None:

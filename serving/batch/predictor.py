@@ -192,7 +192,7 @@ def open_predictor(settings: Settings, name: str) -> Predictor:
 
 
 def predictors(settings: Settings) -> Mapping[str, OpenPredictor]:
-    """How to load the models whose rows can be scored, by the name that stands in `items.model`.
+    """How to load the models whose rows can be scored, by the name that stands in the column `model` of a row.
 
     No model is loaded before there is a row of it.
     """

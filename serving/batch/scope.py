@@ -40,7 +40,7 @@ class Scope:
         return found
 
     def as_json(self) -> dict[str, Any]:
-        """What is set, for `runs.scope`."""
+        """What is set, for the column `scope` of a run."""
         return {name: _plain(value) for name, value in asdict(self).items() if value is not None}
 
 

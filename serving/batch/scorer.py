@@ -41,7 +41,7 @@ class Plan:
     retry_seconds: float = 60.0
 
     def as_json(self) -> dict[str, Any]:
-        """For `runs.scope`."""
+        """For the column `scope` of a run."""
         found = self.scope.as_json() | {"on_failure": self.policy}
         if self.limit is not None:
             found["limit"] = self.limit

@@ -11,7 +11,7 @@ from sqlalchemy.sql.expression import literal_column
 from serving.batch.chunk import Chunk, ChunkResult, fetch, selection
 from serving.batch.clock import NOW, SQLITE_FORMAT
 from serving.batch.scope import Scan
-from serving.batch.tables import Item
+from serving.batch.tables import ITEMS, Item
 from serving.codecs.base import RowAnswers
 
 _LEASE_END = f"strftime('{SQLITE_FORMAT}', 'now', :lease)"
@@ -20,8 +20,8 @@ _SET = (
     "WHERE id = ? AND claimed_by = ?"
 )
 # Only the scorer with the claim writes: one that was away for longer than its lease changes nothing.
-_PREDICTED = f"UPDATE items SET prediction = ?, label = ?, status = 'predicted', error = NULL, {_SET}"  # noqa: S608
-_FAILED = f"UPDATE items SET prediction = NULL, label = NULL, status = 'failed', error = ?, {_SET}"  # noqa: S608 - nothing but constants
+_PREDICTED = f"UPDATE {ITEMS} SET prediction = ?, label = ?, status = 'predicted', error = NULL, {_SET}"  # noqa: S608
+_FAILED = f"UPDATE {ITEMS} SET prediction = NULL, label = NULL, status = 'failed', error = ?, {_SET}"  # noqa: S608 - nothing but constants
 
 
 class SqliteChunks:

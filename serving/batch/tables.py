@@ -53,6 +53,10 @@ def json_text(column: Any, kind: str) -> Any:
     return cast(column, Text) if kind == "postgresql" else type_coerce(column, _JsonText)
 
 
+ITEMS = "serving_items"
+RUNS = "serving_runs"
+VERSION = "serving_version"
+"""The table with the version of the others."""
 NAME_LENGTH = 100
 LABEL_LENGTH = 200
 ERROR_LENGTH = 2000
@@ -64,6 +68,14 @@ class Status(StrEnum):
     UNPREDICTED = "unpredicted"
     PREDICTED = "predicted"
     FAILED = "failed"
+
+
+_OPTIONS: dict[str, Any] = {
+    "sqlite_autoincrement": True,
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
 
 
 class Base(DeclarativeBase):
@@ -79,7 +91,7 @@ class Base(DeclarativeBase):
 class Item(Base):
     """A row to score. Other programs insert `model` and `values`; the other columns have defaults."""
 
-    __tablename__ = "items"
+    __tablename__ = ITEMS
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
     model: Mapped[str] = mapped_column(String(NAME_LENGTH))
@@ -107,14 +119,14 @@ class Item(Base):
         # Claims and pages scan the rows of one status in the order of their ids.
         Index(None, "status", "id"),
         Index(None, "created_at"),
-        {"sqlite_autoincrement": True, "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"},
+        _OPTIONS,
     )
 
 
 class Run(Base):
     """One run of `serving batch score`. A run that was killed has no end."""
 
-    __tablename__ = "runs"
+    __tablename__ = RUNS
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
     started_at: Mapped[datetime] = mapped_column(Utc, server_default=utc_now())
@@ -131,4 +143,4 @@ class Run(Base):
     """How it ended; see `serving.batch.runs.Outcome`."""
     error: Mapped[str | None] = mapped_column(_LongText)
 
-    __table_args__ = ({"sqlite_autoincrement": True, "mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"},)
+    __table_args__ = (_OPTIONS,)

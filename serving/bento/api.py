@@ -149,7 +149,8 @@ class Api:
         from serving.batch.database import Database
         from serving.http.batch_handler import BatchHandler
 
-        database = Database(self._settings.batch.database_url, connections=4)
+        settings = self._settings.batch
+        database = Database(settings.database_url, schema=settings.database_schema, connections=4)
         self._services.batch = BatchHandler(database, self.models)
 
     async def _start_grpc(self) -> None:

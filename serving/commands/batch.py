@@ -253,9 +253,12 @@ def retry(
     model: str | None,
 ) -> None:
     """Reset failed rows to their state before the first attempt, so that the next run scores them."""
+    from serving.batch.persistence import Persistent
     from serving.batch.state import retry as retry_rows
     from serving.commands.batch_display import summarise
 
-    with opened() as (database, _):
-        retried = retry_rows(database, scope_of(since, until, where_id, model))
+    with opened() as (database, settings):
+        # A scorer that writes the same rows may win.
+        persistent = Persistent(database, seconds=settings.batch.retry_seconds)
+        retried = persistent(lambda: retry_rows(database, scope_of(since, until, where_id, model)))
     summarise({"retried": retried}, f"{retried:,} rows will be scored again")

@@ -127,11 +127,13 @@ def served_model(settings: Settings, name: str | None) -> str:
 
 
 @contextmanager
-def failures() -> Iterator[None]:
+def failures(database: Database | None = None) -> Iterator[None]:
     """End the command with one line when the settings, the database or a model cannot be used."""
     from sqlalchemy.exc import DBAPIError
 
-    from serving.batch.persistence import DatabaseAwayError, cause
+    from serving.batch.database_errors import cause
+    from serving.batch.persistence import DatabaseAwayError
+    from serving.batch.rights import explain
     from serving.core.errors import ConfigurationError, ModelError
 
     try:
@@ -139,7 +141,8 @@ def failures() -> Iterator[None]:
     except (ConfigurationError, ModelError, DatabaseAwayError, OSError) as error:
         raise Failure(FAILED, str(error)) from error
     except DBAPIError as error:
-        raise Failure(FAILED, f"the database: {cause(error)}") from error
+        reason = cause(error) if database is None else explain(database, error)
+        raise Failure(FAILED, f"the database: {reason}") from error
 
 
 @contextmanager
@@ -156,10 +159,15 @@ def opened(*, idle: bool = False, tables: bool = True) -> Iterator[tuple[Databas
         from serving.settings.reading import read_settings
 
         settings = read_settings()
-        database = Database(settings.batch.url, idle_seconds=settings.batch.lease_seconds if idle else None)
+        database = Database(
+            settings.batch.url,
+            schema=settings.batch.database_schema,
+            idle_seconds=settings.batch.lease_seconds if idle else None,
+        )
         try:
-            if tables:
-                require_tables(database)
-            yield database, settings
+            with failures(database):
+                if tables:
+                    require_tables(database)
+                yield database, settings
         finally:
             database.close()

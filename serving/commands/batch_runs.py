@@ -53,7 +53,7 @@ class Runner:
         from serving.commands.batch_options import failures
 
         try:
-            with failures():
+            with failures(self._database):
                 self._run()
         except Failure as error:
             click.echo(f"serving: {one_line(error.format_message())}", err=True)

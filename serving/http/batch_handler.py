@@ -12,9 +12,11 @@ import msgspec
 from pydantic import Field, TypeAdapter, ValidationError
 from sqlalchemy.exc import DBAPIError
 
-from serving.batch.database import Database, is_conflict, is_outage
+from serving.batch.database import Database
+from serving.batch.database_errors import is_conflict, is_denied, is_outage
 from serving.batch.items import LARGEST_ID, add_items, get_item, page_of_items, page_of_runs
 from serving.batch.migrate import require_tables
+from serving.batch.rights import explain
 from serving.batch.tables import Status
 from serving.codecs.json_body import read_json
 from serving.core.errors import (
@@ -42,6 +44,7 @@ MOST_BYTES = 1_048_576
 _THREADS = 4
 _MOST_WAITING = 64
 _RETRY_SECONDS = 2
+_MOST_CONFLICTS = 2
 
 STATUS = QueryParameter("status", "Only rows with this status.", TypeAdapter(Status))
 LIMIT = QueryParameter(
@@ -146,17 +149,34 @@ class BatchHandler:
 
     def _guarded(self, work: Callable[[], T]) -> T:
         try:
-            return work()
+            return self._repeated(work)
+        except ConfigurationError as error:  # a certificate that is gone
+            logger.error("%s", error)
+            raise _unavailable("the database of the batch rows cannot be used") from error
         except DBAPIError as error:
             if not (is_outage(error) or is_conflict(error)):
-                self._require_tables(error)
+                self._require_usable(error)
                 raise
             # not the error's text: it may have the host and the user
             logger.warning("the database of the batch rows does not answer: %s", type(error.orig).__name__)
             raise _unavailable("the database of the batch rows does not answer; try again later") from error
 
-    def _require_tables(self, error: DBAPIError) -> None:
-        """Raises UnavailableError if the statement failed because the tables do not exist."""
+    def _repeated(self, work: Callable[[], T]) -> T:
+        """What `work` returns; again when another transaction was in the way, which undid all of it."""
+        for _ in range(_MOST_CONFLICTS):
+            try:
+                return work()
+            except DBAPIError as error:
+                # SQLite has waited for long already.
+                if self._database.kind == "sqlite" or not is_conflict(error):
+                    raise
+        return work()
+
+    def _require_usable(self, error: DBAPIError) -> None:
+        """Raises UnavailableError if the statement failed for want of a table or of a right."""
+        if is_denied(error):
+            logger.error("the database of the batch rows: %s", explain(self._database, error))
+            raise _unavailable("the database of the batch rows cannot be used") from error
         try:
             require_tables(self._database)
         except ConfigurationError as reason:

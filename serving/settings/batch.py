@@ -17,6 +17,11 @@ class BatchSettings(Section):
         f"no routes in the API, and `serving batch` works on `{_EMBEDDED_URL}`. It may hold a password, so set it in "
         "the environment.",
     )
+    database_schema: str = Field(
+        "",
+        description="Schema of the tables in PostgreSQL. Empty: the first one on the user's search path, as a rule "
+        "`public`.",
+    )
     chunk_rows: int = Field(
         10_000, ge=1, le=1_000_000, description="Rows that are claimed, predicted and committed together."
     )

@@ -31,7 +31,10 @@ def empty_database(database_url: str) -> Iterator[Database]:  # noqa: F811
     opened.close()
 
 
-_TRUNCATE = {"postgresql": ["TRUNCATE items, runs RESTART IDENTITY"], "mysql": ["TRUNCATE items", "TRUNCATE runs"]}
+_TRUNCATE = {
+    "postgresql": ["TRUNCATE serving_items, serving_runs RESTART IDENTITY"],
+    "mysql": ["TRUNCATE serving_items", "TRUNCATE serving_runs"],
+}
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def run(url: str, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: ARG001 - 
 def test_from_a_file_to_predictions_and_back(model_store: Path, run: Run, tmp_path: Path) -> None:  # noqa: ARG001
     file = tmp_path / "rows.csv"
     file.write_text("a,b,c,d\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n1,2,3\n")
-    assert run("init") == (0, {"before": None, "after": "0001"}, "")
+    assert run("init") == (0, {"before": None, "after": "0002"}, "")
     rejected = tmp_path / "rows.csv.rejected"
     assert run("load", str(file)) == (3, {"loaded": 2, "rejected": 1, "rejects": str(rejected)}, "")
     assert json.loads(rejected.read_text()) == {"line": 4, "error": "3 fields instead of 4", "text": "1,2,3"}

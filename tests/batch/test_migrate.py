@@ -5,22 +5,21 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, text
 
 from serving.batch.database import Database
-from serving.batch.migrate import VERSION_TABLE, config, head, migrate, require_tables
+from serving.batch.migrate import head, migrate, require_tables
 from serving.batch.migrations.schema_compare import same_type
-from serving.batch.tables import Base
+from serving.batch.tables import VERSION, Base
 from serving.core.errors import ConfigurationError
 
 
 def test_migrations_make_the_tables_that_the_models_say(empty_database: Database) -> None:
     assert migrate(empty_database) == (None, head())
     with empty_database.read() as connection:
-        options = {"version_table": VERSION_TABLE, "compare_type": same_type}
+        options = {"version_table": VERSION, "compare_type": same_type}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, Base.metadata) == []
     require_tables(empty_database)
@@ -40,14 +39,6 @@ def test_several_may_migrate_at_once(empty_database: Database) -> None:
         other.close()
 
 
-def test_the_way_back_leaves_nothing(empty_database: Database) -> None:
-    migrate(empty_database)
-    with empty_database.write() as connection:
-        command.downgrade(config(connection), "base")
-    with empty_database.read() as connection:
-        assert inspect(connection).get_table_names() == [VERSION_TABLE]
-
-
 def test_without_tables_the_command_is_named(empty_database: Database) -> None:
     with pytest.raises(ConfigurationError, match="serving batch init"):
         require_tables(empty_database)
@@ -56,7 +47,7 @@ def test_without_tables_the_command_is_named(empty_database: Database) -> None:
 def test_tables_of_a_newer_version_are_left_alone(empty_database: Database) -> None:
     migrate(empty_database)
     with empty_database.write() as connection:
-        connection.execute(text("UPDATE batch_version SET version_num = '9999'"))
+        connection.execute(text("UPDATE serving_version SET version_num = '9999'"))
     with pytest.raises(ConfigurationError, match="newer"):
         require_tables(empty_database)
     with pytest.raises(ConfigurationError, match="newer"):

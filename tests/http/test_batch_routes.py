@@ -167,7 +167,7 @@ async def test_what_other_programs_have_written_is_shown(open_api: Any, sqlite: 
         database = Database(sqlite)
         with database.write() as connection:
             for text in ("{broken", "[NaN]", '{"a": 1}', "7", "0.1"):
-                connection.exec_driver_sql('INSERT INTO items (model, "values") VALUES (?, ?)', ("wine", text))
+                connection.exec_driver_sql('INSERT INTO serving_items (model, "values") VALUES (?, ?)', ("wine", text))
         database.close()
         values = [row["values"] for row in (await client.get("/batch/items")).json()["items"]]
         assert values == [ROW, "{broken", "[NaN]", {"a": 1}, 7, 0.1]
@@ -353,6 +353,6 @@ def test_ids_come_in_the_order_of_the_rows(database_url: str) -> None:  # noqa: 
     migrate(database)
     assert add_items(database, [("iris", [float(n)] * 4) for n in range(1000)]) == list(range(1, 1001))
     with database.read() as connection:
-        rows = connection.exec_driver_sql("SELECT id, status FROM items ORDER BY id").all()
+        rows = connection.exec_driver_sql("SELECT id, status FROM serving_items ORDER BY id").all()
     assert [tuple(row) for row in rows] == [(n, Status.UNPREDICTED.value) for n in range(1, 1001)]
     database.close()
