@@ -192,7 +192,7 @@ def _postgres_program(name: str) -> str | None:
     return found or next((str(place / name) for place in _POSTGRES_DIRECTORIES if (place / name).exists()), None)
 
 
-def _skip(reason: str) -> NoReturn:
+def skip(reason: str) -> NoReturn:
     if os.environ.get(NO_SKIPS_VARIABLE):
         pytest.fail(f"{reason}; {NO_SKIPS_VARIABLE} is set")
     pytest.skip(reason)
@@ -205,9 +205,9 @@ def private_server(kind: str, *, durable: bool = False) -> Iterator[PrivateServe
     It does not wait for the disk unless it is to be `durable`: tests kill servers, not machines.
     """
     if kind == "postgres" and not (_postgres_program("postgres") and _postgres_program("initdb")):
-        _skip("no postgres and initdb on PATH")
+        skip("no postgres and initdb on PATH")
     if kind == "mariadb" and not (shutil.which("mariadbd") and shutil.which("mariadb-install-db")):
-        _skip("no mariadbd and mariadb-install-db on PATH")
+        skip("no mariadbd and mariadb-install-db on PATH")
     # Not below pytest's own directory, which is for its user alone.
     with TemporaryDirectory(prefix=f"{kind}-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)

@@ -20,11 +20,12 @@ _MYSQL_READ_ONLY = (1290, 1792, 1836)
 _PG_DENIED = "42501"
 # Access to the database, a statement on a table, on a column, on a routine.
 _MYSQL_DENIED = (1044, 1142, 1143, 1370)
+# What PgBouncer says in words only.
 _NO_TRANSACTIONS = "transaction blocks not allowed"
+_NO_PARAMETER = "unsupported startup parameter"
 _EXPLAINED = {
     _NO_TRANSACTIONS: "PgBouncer is in statement mode, which has no transactions: let it have `pool_mode = transaction`",
-    "unsupported startup parameter": "PgBouncer takes no such parameter: for a schema of its own set "
-    "batch.database_schema, or add the parameter to its `ignore_startup_parameters`",
+    _NO_PARAMETER: "PgBouncer takes no such parameter; a schema is named by batch.database_schema",
     "--read-only": "it takes no writes: it is a replica, or closed for writing",
     "read-only transaction": "it takes no writes: it is a replica, or default_transaction_read_only is on",
     "not allowed in recovery": "it takes no writes: it is a replica",
@@ -50,7 +51,7 @@ def is_conflict(error: DBAPIError) -> bool:
 def is_outage(error: DBAPIError) -> bool:
     """Whether the database is away, or has dropped the connection: the same again may work later."""
     cause = error.orig
-    if _NO_TRANSACTIONS in str(cause):
+    if _NO_TRANSACTIONS in str(cause) or _NO_PARAMETER in str(cause):
         return False
     if error.connection_invalidated:
         return True

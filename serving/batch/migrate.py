@@ -40,6 +40,7 @@ def migrate(database: Database) -> tuple[str | None, str | None]:
         _require_known(before, database)
         if before != head():
             _require_schema(connection, database)
+            _require_right_to_create(connection, database)
             _require_ours(connection, database)
             command.upgrade(_config(connection), "head")
         return before, head()
@@ -49,6 +50,8 @@ def require_tables(database: Database) -> None:
     """Raises ConfigurationError unless the tables are those of this program."""
     with database.read() as connection:
         found = _current(connection, database)
+        if found is None:
+            _require_schema(connection, database)
     wanted = head()
     if found == wanted:
         return
@@ -95,15 +98,22 @@ def _current(connection: Connection, database: Database) -> str | None:
 
 
 def _require_schema(connection: Connection, database: Database) -> None:
-    """Raises ConfigurationError where PostgreSQL's user cannot make tables."""
+    """Raises ConfigurationError where PostgreSQL has no schema for the tables."""
     if database.kind != "postgresql":
         return
     user, schema = connection.execute(text("SELECT current_user, current_schema()")).one()
     if schema is None:
         wanted = database.schema or "on the search path"
         raise ConfigurationError(f"{database}: there is no schema {wanted}, or the user {user} may not use it")
-    statement = text("SELECT has_schema_privilege(:schema, 'CREATE')")
-    if not connection.execute(statement, {"schema": schema}).scalar():
+
+
+def _require_right_to_create(connection: Connection, database: Database) -> None:
+    """Raises ConfigurationError where PostgreSQL's user may not make tables; the others say so themselves."""
+    if database.kind != "postgresql":
+        return
+    columns = "current_user, current_schema(), has_schema_privilege(current_schema(), 'CREATE')"
+    user, schema, may = connection.execute(text(f"SELECT {columns}")).one()
+    if not may:
         raise ConfigurationError(
             f"{database}: the user {user} may not make tables in the schema {schema}; run `serving batch init` as "
             f"one who may, grant CREATE ON SCHEMA {schema}, or name another schema in batch.database_schema"
