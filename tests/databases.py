@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +35,14 @@ STOP_SECONDS = 30.0
 STARTS = 3
 # Distributions keep the programs of PostgreSQL where PATH does not lead.
 _POSTGRES_DIRECTORIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"}
+_DRIVERS = {
+    "postgresql": "postgresql+psycopg",
+    "postgres": "postgresql+psycopg",
+    "postgresql+psycopg": "postgresql+psycopg",
+    "mysql": "mysql+pymysql",
+    "mariadb": "mysql+pymysql",
+    "mysql+pymysql": "mysql+pymysql",
+}
 
 
 class Server(Protocol):
@@ -54,9 +61,10 @@ class GivenServer:
 class PrivateServer(ABC):
     """A server of the tests' own. What it has committed outlives `kill`; a crash of the machine only when `durable`."""
 
-    def __init__(self, directory: Path, *, durable: bool) -> None:
+    def __init__(self, directory: Path, *, durable: bool, options: Sequence[str] = ()) -> None:
         self.directory = directory
         self.durable = durable
+        self.options = options
         self.port = free_port()
         self.log = directory / "log.txt"
         self.url = ""
@@ -136,8 +144,8 @@ class PrivateServer(ABC):
 class PrivatePostgres(PrivateServer):
     stop_signal = signal.SIGQUIT  # "immediate": waits for nothing, and leaves no shared memory
 
-    def __init__(self, directory: Path, *, durable: bool) -> None:
-        super().__init__(directory, durable=durable)
+    def __init__(self, directory: Path, *, durable: bool, options: Sequence[str] = ()) -> None:
+        super().__init__(directory, durable=durable, options=options)
         self.url = f"postgresql+psycopg://tests@127.0.0.1:{self.port}/postgres"
 
     def prepare(self) -> None:
@@ -153,12 +161,12 @@ class PrivatePostgres(PrivateServer):
         options |= {} if self.durable else {"fsync": "off", "full_page_writes": "off"}
         options |= {"max_connections": 50, "shared_buffers": "64MB"}
         settings = [argument for name, value in options.items() for argument in ("-c", f"{name}={value}")]
-        return [_postgres_program("postgres") or "postgres", "-D", "data", *settings]
+        return [_postgres_program("postgres") or "postgres", "-D", "data", *settings, *self.options]
 
 
 class PrivateMariaDb(PrivateServer):
-    def __init__(self, directory: Path, *, durable: bool) -> None:
-        super().__init__(directory, durable=durable)
+    def __init__(self, directory: Path, *, durable: bool, options: Sequence[str] = ()) -> None:
+        super().__init__(directory, durable=durable, options=options)
         self.url = f"mysql+pymysql://tests@127.0.0.1:{self.port}/mysql"
 
     def prepare(self) -> None:
@@ -184,6 +192,7 @@ class PrivateMariaDb(PrivateServer):
             *("--bind-address=127.0.0.1", f"--port={self.port}", f"--pid-file={self.directory}/pid"),
             *("--skip-name-resolve", f"--init-file={self.directory}/user.sql"),
             *([] if self.durable else ["--innodb-flush-log-at-trx-commit=2", "--innodb-flush-method=nosync"]),
+            *self.options,
         ]
 
 
@@ -199,10 +208,11 @@ def skip(reason: str) -> NoReturn:
 
 
 @contextmanager
-def private_server(kind: str, *, durable: bool = False) -> Iterator[PrivateServer]:
+def private_server(kind: str, *, durable: bool = False, options: Sequence[str] = ()) -> Iterator[PrivateServer]:
     """A new server of `kind`, "postgres" or "mariadb"; skips the test where its programs are not installed.
 
-    It does not wait for the disk unless it is to be `durable`: tests kill servers, not machines.
+    It does not wait for the disk unless it is to be `durable`: tests kill servers, not machines. `options` are those
+    of its command line.
     """
     if kind == "postgres" and not (_postgres_program("postgres") and _postgres_program("initdb")):
         skip("no postgres and initdb on PATH")
@@ -213,16 +223,16 @@ def private_server(kind: str, *, durable: bool = False) -> Iterator[PrivateServe
         Path(directory).chmod(0o755)
         place = Path(directory) / "server"
         place.mkdir()
-        server = _started(kind, place, durable=durable)
+        server = _started(kind, place, durable=durable, options=options)
         try:
             yield server
         finally:
             server.stop()
 
 
-def _started(kind: str, directory: Path, *, durable: bool) -> PrivateServer:
+def _started(kind: str, directory: Path, *, durable: bool, options: Sequence[str]) -> PrivateServer:
     make = PrivatePostgres if kind == "postgres" else PrivateMariaDb
-    server = make(directory, durable=durable)
+    server = make(directory, durable=durable, options=options)
     server.prepare()
     for attempt in range(STARTS):
         try:
@@ -231,7 +241,7 @@ def _started(kind: str, directory: Path, *, durable: bool) -> PrivateServer:
         except AssertionError:  # somebody else may have taken the port meanwhile
             if attempt == STARTS - 1:
                 raise
-            server = make(directory, durable=durable)
+            server = make(directory, durable=durable, options=options)
     return server
 
 
@@ -248,9 +258,7 @@ def drop_database(server: Server, url: str) -> None:
 
 
 def _as_administrator(server: Server, statement: str) -> None:
-    url = make_url(server.url)
-    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
-    engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    engine = create_engine(server.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text(statement))
 
@@ -259,7 +267,8 @@ def _as_administrator(server: Server, statement: str) -> None:
 def _given_or_private(kind: str, variable: str) -> Iterator[Server]:
     given = os.environ.get(variable)
     if given:
-        yield GivenServer(given.replace("mariadb://", "mysql+pymysql://").replace("mysql://", "mysql+pymysql://"))
+        url = make_url(given)
+        yield GivenServer(url.set(drivername=_DRIVERS[url.drivername]).render_as_string(hide_password=False))
         return
     with private_server(kind) as server:
         yield server
