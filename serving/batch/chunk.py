@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, Select, select
 
-from serving.batch.database import Kind
+from serving.batch.database_url import Kind
 from serving.batch.scope import Scan
 from serving.batch.tables import Item, json_text
 from serving.codecs.base import RowAnswers

@@ -14,7 +14,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from serving.batch.database_errors import is_read_only
-from serving.batch.database_url import Kind, driver_url, mysql_arguments, read_url, shown
+from serving.batch.database_url import driver_url, mysql_arguments, read_url, shown
 from serving.core.errors import ConfigurationError
 
 _CONNECT_SECONDS = 10
@@ -44,13 +44,13 @@ class Database:
         ConfigurationError: the URL cannot be used, or a file that it names; the message does not have its password.
     """
 
-    def __init__(
-        self, url: str, *, schema: str = "", connections: int = 2, idle_seconds: float | None = None
-    ) -> None:
+    def __init__(self, url: str, *, schema: str = "", connections: int = 2, idle_seconds: float | None = None) -> None:
         self.url, self.kind = read_url(url)
         self.schema = schema
         if schema and self.kind != "postgresql":
-            raise ConfigurationError("batch.database_schema is for PostgreSQL; name another database in the URL instead")
+            raise ConfigurationError(
+                "batch.database_schema is for PostgreSQL; name another database in the URL instead"
+            )
         if self.kind == "sqlite":
             self.engine = _sqlite(self.url)
         elif self.kind == "mysql":

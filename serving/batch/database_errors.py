@@ -9,8 +9,8 @@ _PG_OUTAGES = ("08", "53", "57P", "25P03", "25P04", "58")
 _PG_CONFLICTS = ("40001", "40P01", "55P03")
 # Lock wait timeout, deadlock, row changed since it was read, record locked elsewhere.
 _MYSQL_CONFLICTS = (1205, 1213, 1020, 3572)
-# Too many connections, server shutdown, disk full, not in its cluster yet, server gone, connection lost or killed, cannot
-# connect, timeouts.
+# Too many connections, server shutdown, disk full, not in its cluster yet, server gone, connection lost or killed,
+# cannot connect, timeouts.
 _MYSQL_OUTAGES = (1040, 1053, 1021, 1047, 1203, 1927, 1969, 2002, 2003, 2006, 2013, 2055, 4031)
 _SQLITE_CONFLICTS = ("SQLITE_BUSY", "SQLITE_LOCKED")
 _SQLITE_OUTAGES = ("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL")
@@ -24,7 +24,7 @@ _MYSQL_DENIED = (1044, 1142, 1143, 1370)
 _NO_TRANSACTIONS = "transaction blocks not allowed"
 _NO_PARAMETER = "unsupported startup parameter"
 _EXPLAINED = {
-    _NO_TRANSACTIONS: "PgBouncer is in statement mode, which has no transactions: let it have `pool_mode = transaction`",
+    _NO_TRANSACTIONS: "PgBouncer is in statement mode, without transactions: let it have `pool_mode = transaction`",
     _NO_PARAMETER: "PgBouncer takes no such parameter; a schema is named by batch.database_schema",
     "--read-only": "it takes no writes: it is a replica, or closed for writing",
     "read-only transaction": "it takes no writes: it is a replica, or default_transaction_read_only is on",
@@ -78,7 +78,7 @@ def is_denied(error: DBAPIError) -> bool:
 def cause(error: DBAPIError) -> str:
     """The driver's message in one line, without the statement and its values, and what it means."""
     found = error.orig
-    arguments = getattr(found, "args", ())
+    arguments: tuple[object, ...] = getattr(found, "args", ())
     text = arguments[1] if _mysql_code(found) is not None and len(arguments) > 1 else found
     message = " ".join(str(text).split())
     name = getattr(found, "sqlite_errorname", None) or ""

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, insert, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from serving.batch.database import Database, Kind
+from serving.batch.database import Database
+from serving.batch.database_url import Kind
 from serving.batch.tables import Item, Run, Status, json_text
 
 _Rows = Sequence[RowMapping]

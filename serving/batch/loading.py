@@ -12,7 +12,8 @@ from typing import IO, Any
 import msgspec
 from sqlalchemy import Connection
 
-from serving.batch.database import Database, Kind
+from serving.batch.database import Database
+from serving.batch.database_url import Kind
 from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
 from serving.batch.row_files import Line
@@ -81,9 +82,9 @@ def insert_rows(connection: Connection, kind: Kind, rows: Sequence[tuple[str, st
     if kind == "postgresql":
         copy_rows(connection, f'{ITEMS} (model, "values")', rows)
     elif kind == "mysql":
-        many_rows(connection, f"INSERT INTO {ITEMS} (model, `values`) VALUES ", "(%s,%s)", rows)
+        many_rows(connection, f"INSERT INTO {ITEMS} (model, `values`) VALUES ", "(%s,%s)", rows)  # noqa: S608
     else:
-        connection.exec_driver_sql(f'INSERT INTO {ITEMS} (model, "values") VALUES (?, ?)', list(rows))
+        connection.exec_driver_sql(f'INSERT INTO {ITEMS} (model, "values") VALUES (?, ?)', list(rows))  # noqa: S608
 
 
 def _batches(lines: Iterable[Line]) -> Iterator[list[Line]]:

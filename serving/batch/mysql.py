@@ -14,7 +14,7 @@ from serving.codecs.base import RowAnswers
 
 # Several times quicker than an UPDATE with a join, which makes a copy of the rows first. The rows are there and are
 # locked, so that nothing is ever inserted; `model` and `values` have to be given nevertheless.
-_HEAD = f"INSERT INTO {ITEMS} (id, model, `values`, prediction, label, error) VALUES "
+_HEAD = f"INSERT INTO {ITEMS} (id, model, `values`, prediction, label, error) VALUES "  # noqa: S608 - a constant
 _TAIL = """ ON DUPLICATE KEY UPDATE
     prediction = VALUES(prediction), label = VALUES(label), error = VALUES(error), model_tag = %s,
     status = IF(VALUES(error) IS NULL, 'predicted', 'failed'), attempts = attempts + 1, updated_at = utc_timestamp(6)"""

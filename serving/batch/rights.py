@@ -11,7 +11,9 @@ from serving.batch.database import Database
 from serving.batch.database_errors import cause, is_denied
 from serving.batch.tables import ITEMS, RUNS, VERSION
 
-_TABLES = [(table, right) for table in (ITEMS, RUNS) for right in ("SELECT", "INSERT", "UPDATE")] + [(VERSION, "SELECT")]
+_TABLES = [(table, right) for table in (ITEMS, RUNS) for right in ("SELECT", "INSERT", "UPDATE")] + [
+    (VERSION, "SELECT")
+]
 _SEQUENCES = [(f"{table}_id_seq", "USAGE") for table in (ITEMS, RUNS)]
 
 

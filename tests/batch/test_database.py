@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Barrier
 from typing import Any
 
@@ -32,29 +34,24 @@ from tests.databases import Server
 from tests.server import ROOT
 
 
+def arguments(url: str) -> dict[str, Any]:
+    """What the driver gets."""
+    database = Database(url)
+    found = database.engine.dialect.create_connect_args(driver_url(database.url, database.kind))[1]
+    if database.kind == "mysql":
+        found |= mysql_arguments(database.url)
+    return {name: value for name, value in found.items() if name not in ("context", "client_flag")}
+
+
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("postgres://u:p@h/d", {"user": "u", "password": "p", "host": "h", "dbname": "d"}),
-        ("postgresql+psycopg://u:p%40%2F%25@h:1/d", {"user": "u", "password": "p@/%", "host": "h", "port": 1, "dbname": "d"}),
-        ("postgresql://u@[::1]:1/d", {"user": "u", "host": "::1", "port": 1, "dbname": "d"}),
+        ("postgresql+psycopg://u:%40%2F%25@h/d", {"user": "u", "password": "@/%", "host": "h", "dbname": "d"}),
+        ("postgresql://[::1]:1/d?sslmode=require", {"host": "::1", "port": 1, "dbname": "d", "sslmode": "require"}),
         ("postgresql:///d?host=/run/postgresql", {"host": "/run/postgresql", "dbname": "d"}),
         ("postgresql://u@%2Frun%2Fpostgresql/d", {"user": "u", "host": "/run/postgresql", "dbname": "d"}),
-        (
-            "postgresql://u:p@a:1,b:2/d?target_session_attrs=read-write",
-            {"user": "u", "password": "p", "host": "a,b", "port": "1,2", "dbname": "d", "target_session_attrs": "read-write"},
-        ),
-    ],
-)  # fmt: skip
-def test_urls_of_postgresql(url: str, expected: dict[str, Any]) -> None:
-    database = Database(url)
-    found = database.engine.dialect.create_connect_args(driver_url(database.url, database.kind))[1]
-    assert {name: value for name, value in found.items() if name != "context"} == expected
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
+        ("postgresql://u:p@a:1,b:2/d", {"user": "u", "password": "p", "host": "a,b", "port": "1,2", "dbname": "d"}),
         ("mysql://u:p%40@h/d", {"user": "u", "password": "p@", "host": "h", "database": "d"}),
         ("mariadb+pymysql://u@[::1]:1/d?charset=utf8mb4", {"user": "u", "host": "::1", "port": 1, "database": "d"}),
         ("mysql://u@localhost/d?socket=/s", {"user": "u", "host": "localhost", "database": "d", "unix_socket": "/s"}),
@@ -62,11 +59,9 @@ def test_urls_of_postgresql(url: str, expected: dict[str, Any]) -> None:
         ("mysql://h/d?ssl-mode=disabled", {"host": "h", "database": "d", "ssl_disabled": True}),
         ("mysql://h/d?connect_timeout=3", {"host": "h", "database": "d", "connect_timeout": 3}),
     ],
-)
-def test_urls_of_mysql(url: str, expected: dict[str, Any]) -> None:
-    database = Database(url)
-    found = database.engine.dialect.create_connect_args(driver_url(database.url, database.kind))[1]
-    assert {name: value for name, value in found.items() if name != "client_flag"} | mysql_arguments(database.url) == expected
+)  # fmt: skip
+def test_urls(url: str, expected: dict[str, Any]) -> None:
+    assert arguments(url) == expected
 
 
 @pytest.mark.parametrize(
@@ -97,8 +92,20 @@ def test_no_secret_of_a_url_is_shown() -> None:
 
 
 def test_a_schema_is_for_postgresql_only() -> None:
-    with pytest.raises(ConfigurationError, match="batch.database_schema is for PostgreSQL"):
+    with pytest.raises(ConfigurationError, match="database_schema is for PostgreSQL"):
         Database("mysql://h/d", schema="rows")
+
+
+@contextmanager
+def powerless() -> Iterator[None]:
+    """As a user who may not write everything, which is this one unless it is root."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
 
 
 class TestSqliteFiles:
@@ -115,10 +122,19 @@ class TestSqliteFiles:
     def test_a_directory(self, tmp_path: Path) -> None:
         assert self.reason(f"sqlite:///{tmp_path}").startswith("the file cannot be opened or made")
 
-    @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
-    def test_read_only(self, tmp_path: Path) -> None:
-        tmp_path.chmod(0o500)
-        assert self.reason(f"sqlite:///{tmp_path}/rows.db").startswith("the file cannot be opened or made")
+    def test_read_only(self) -> None:
+        """A file that this user may read, and a directory where it may not make one."""
+        with TemporaryDirectory(prefix="read-only-") as directory:
+            made = Database(f"sqlite:///{directory}/rows.db")
+            migrate(made)
+            Path(directory, "rows.db").chmod(0o444)
+            Path(directory).chmod(0o555)
+            with powerless():
+                assert self.reason(f"sqlite:///{directory}/new.db").startswith("the file cannot be opened or made")
+                with pytest.raises(DBAPIError) as caught:
+                    score(made)
+            assert "this user may not write the file or its directory" in cause(caught.value)
+            Path(directory).chmod(0o755)
 
     def test_locked_for_long(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("serving.batch.database.BUSY_SECONDS", 0.1)
@@ -128,8 +144,11 @@ class TestSqliteFiles:
         other.close()
 
 
+PASSWORD = "secret"  # noqa: S105 - of users that the tests make
+
+
 def as_user(url: str, user: str) -> str:
-    return make_url(url).set(username=user, password="secret").render_as_string(hide_password=False)
+    return make_url(url).set(username=user, password=PASSWORD).render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -222,7 +241,9 @@ def test_mariadb_says_which_right_is_missing(run_as: Callable[..., Any]) -> None
 def test_transactions_of_another_default_isolation(make_database: Callable[[str], str]) -> None:
     url = make_database("postgres")
     administrator = Database(url)
-    _execute(administrator, f"ALTER DATABASE {administrator.url.database} SET default_transaction_isolation = serializable")
+    _execute(
+        administrator, f"ALTER DATABASE {administrator.url.database} SET default_transaction_isolation = serializable"
+    )
     administrator.close()
     databases = [Database(url) for _ in range(3)]
     migrate(databases[0])
@@ -244,7 +265,9 @@ def test_a_database_that_takes_no_writes_is_said_and_waited_for(make_database: C
     database.close()
     name = administrator.url.database
     _execute(administrator, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    with pytest.raises(DatabaseAwayError, match="it takes no writes: it is a replica, or default_transaction_read_only"):
+    with pytest.raises(
+        DatabaseAwayError, match="it takes no writes: it is a replica, or default_transaction_read_only"
+    ):
         score(database, Plan(retry_seconds=0))
     troubles: list[str] = []
 
@@ -269,15 +292,18 @@ def test_tables_of_mariadb_do_not_depend_on_the_servers_defaults(
     names = ("sql_mode", "default_storage_engine")
     with administrator.read() as connection:
         before = connection.execute(text(f"SELECT {', '.join('@@global.' + name for name in names)}")).one()
-    _execute(administrator, "SET GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', GLOBAL default_storage_engine = MyISAM")
+    _execute(
+        administrator,
+        "SET GLOBAL sql_mode = 'ANSI_QUOTES,NO_BACKSLASH_ESCAPES', GLOBAL default_storage_engine = MyISAM",
+    )
     try:
         database = Database(make_database("mariadb"))
         migrate(database)
-        fill(database, 1, values=["it's \\ \"quoted\""])
+        fill(database, 1, values=['it\'s \\ "quoted"'])
         fill(database, 1, values={"no": "list \\'"})
         summary = score(database, models={"sums": _Echo()})
         assert (summary.succeeded, summary.failed) == (1, 1)
-        assert rows(database, Item.values)[0] == ["it's \\ \"quoted\""]
+        assert rows(database, Item.values)[0] == ['it\'s \\ "quoted"']
         engines = text("SELECT DISTINCT engine FROM information_schema.tables WHERE table_schema = database()")
         with database.read() as connection:
             assert connection.execute(engines).scalars().all() == ["InnoDB"]

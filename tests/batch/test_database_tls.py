@@ -38,12 +38,12 @@ def pki() -> Iterator[Path]:
     with TemporaryDirectory(prefix="pki-") as name:
         directory = Path(name)
         directory.chmod(0o755)
-        for name in ("ca", "other", "server", "client"):
-            files = ["-keyout", f"{name}.key", "-out", f"{name}.pem", "-subj", f"/CN={name}"]
+        for owner in ("ca", "other", "server", "client"):
+            files = ["-keyout", f"{owner}.key", "-out", f"{owner}.pem", "-subj", f"/CN={owner}"]
             signed = ["-CA", "ca.pem", "-CAkey", "ca.key", "-addext", "basicConstraints=CA:FALSE"]
             subprocess.run(
                 ["openssl", "req", "-x509", *curve, *files, "-addext", "subjectAltName=DNS:localhost"]
-                + (signed if name in ("server", "client") else []),
+                + (signed if owner in ("server", "client") else []),
                 cwd=directory,
                 check=True,
                 capture_output=True,
@@ -180,7 +180,7 @@ def test_a_server_without_tls(
         ("mysql://h/d?ssl-ca={pki}/none.pem", "ssl-ca: there is no file {pki}/none.pem"),
         ("mysql://h/d?ssl_cert={pki}/none.pem", "ssl-cert: there is no file {pki}/none.pem"),
         ("mysql://h/d?ssl_ca={pki}/ca.key", "ssl-ca: there is no certificate in {pki}/ca.key"),
-        ("mysql://h/d?ssl_cert={pki}/client.pem&ssl_key={pki}/ca.key", "ssl-cert, ssl-key: {pki}/client.pem and its key"),
+        ("mysql://h/d?ssl_cert={pki}/client.pem&ssl_key={pki}/ca.key", "ssl-cert, ssl-key: {pki}/client.pem and"),
         ("mysql://h/d?ssl-mode=SURE", "ssl-mode: 'SURE' is none of DISABLED, PREFERRED, REQUIRED, VERIFY_CA"),
         ("mysql://h/d?ssl=perhaps", "ssl: 'perhaps' is neither true nor false"),
         ("mysql://h/d?ssl-cipher=none", "ssl-cipher: 'none' is not known"),

@@ -114,7 +114,7 @@ def test_what_was_cut_off_is_finished_by_the_next(make_database: Callable[[str],
 
         @event.listens_for(database.engine, "before_cursor_execute")
         def cut(_c: Any, _cursor: Any, statement: str, *_: Any, left: list[int] = left) -> None:
-            if statement.split()[0] in ("CREATE", "ALTER", "UPDATE", "INSERT"):
+            if statement.split(maxsplit=1)[0] in ("CREATE", "ALTER", "UPDATE", "INSERT"):
                 if not left[0]:
                     raise KeyboardInterrupt
                 left[0] -= 1

@@ -127,7 +127,7 @@ def test_what_a_pool_cannot_do_is_said_at_once(url: str, postgres_server: Server
         database = Database(pool.through(url))
         with pytest.raises(Exception, match="transaction blocks not allowed") as caught:
             migrate(database)
-        assert cause(caught.value).startswith("PgBouncer is in statement mode, which has no transactions: let it have")
+        assert cause(caught.value).startswith("PgBouncer is in statement mode, without transactions: let it have")
         assert not is_outage(caught.value), "waiting does not help"
         database.close()
     database = Database(f"{url}?options=-csearch_path%3Drows")

@@ -42,7 +42,7 @@ def rename(connection: Connection) -> None:
 
 def _rename_parts_postgresql(connection: Connection) -> None:
     for old, new in _TABLES.items():
-        sequence = connection.execute(text(f"SELECT pg_get_serial_sequence('{new}', 'id')")).scalar()  # noqa: S608
+        sequence = connection.execute(text(f"SELECT pg_get_serial_sequence('{new}', 'id')")).scalar()
         connection.execute(text(f"ALTER SEQUENCE {sequence} RENAME TO {new}_id_seq"))
         connection.execute(text(f"ALTER TABLE {new} RENAME CONSTRAINT pk_{old} TO pk_{new}"))
     connection.execute(text("ALTER TABLE serving_items RENAME CONSTRAINT ck_items_status TO ck_serving_items_status"))
