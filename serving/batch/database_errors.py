@@ -28,7 +28,6 @@ _EXPLAINED = {
     _NO_PARAMETER: "PgBouncer takes no such parameter; a schema is named by batch.database_schema",
     "--read-only": "it takes no writes: it is a replica, or closed for writing",
     "read-only transaction": "it takes no writes: it is a replica, or default_transaction_read_only is on",
-    "not allowed in recovery": "it takes no writes: it is a replica",
 }
 _EXPLAINED_SQLITE = {
     "SQLITE_NOTADB": "this is not a file of SQLite",

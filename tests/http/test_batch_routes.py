@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import threading
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import insert, update
+from psycopg.errors import DeadlockDetected
+from sqlalchemy import insert, make_url, update
 from sqlalchemy.exc import OperationalError
 
 from serving.batch.database import Database
@@ -287,6 +289,54 @@ async def test_without_tables_it_is_503_and_the_log_says_what_to_do(
         assert check_shape(response)["code"] == "unavailable"
         assert (await client.post("/batch/items", json=body(ROW))).status_code == 503
     assert "serving batch init" in caplog.text
+
+
+async def test_without_rights_it_is_503_and_the_log_says_which(
+    open_api: Any,
+    make_database: Callable[[str], str],  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    url = make_database("postgres")
+    administrator = Database(url)
+    migrate(administrator)
+    user = f"reader_{secrets.token_hex(4)}"
+    with administrator.write() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {user} LOGIN PASSWORD 'secret'")
+        connection.exec_driver_sql(f"GRANT SELECT, INSERT ON serving_items, serving_runs TO {user}")
+    of_user = make_url(url).set(username=user, password="secret").render_as_string(hide_password=False)  # noqa: S106
+    async with open_api(of_user, tables=False) as client:
+        assert (await client.get("/batch/items")).status_code == 200
+        response = await client.post("/batch/items", json=body(ROW))
+        assert response.status_code == 503
+        assert check_shape(response)["code"] == "unavailable"
+    assert f"the user {user} lacks UPDATE on serving_items" in caplog.text
+    assert "secret" not in caplog.text
+    with administrator.write() as connection:
+        connection.exec_driver_sql(f"DROP OWNED BY {user}")
+        connection.exec_driver_sql(f"DROP ROLE {user}")
+    administrator.close()
+
+
+async def test_another_transaction_in_the_way_is_tried_again(
+    open_api: Any,
+    make_database: Callable[[str], str],  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries: list[int] = []
+
+    def add(database: Database, rows: Any) -> list[int]:
+        tries.append(len(rows))
+        if len(tries) in fails:
+            raise OperationalError("INSERT", {}, DeadlockDetected("deadlock detected"))
+        return add_items(database, rows)
+
+    monkeypatch.setattr("serving.http.batch_handler.add_items", add)
+    async with open_api(make_database("postgres")) as client:
+        fails = {1, 2}
+        assert (await client.post("/batch/items", json=body(ROW))).json() == {"ids": [1]}
+        fails = set(range(100))
+        assert (await client.post("/batch/items", json=body(ROW))).status_code == 503
+    assert len(tries) == 6
 
 
 async def test_the_event_loop_does_not_wait_and_the_queue_has_a_bound(
