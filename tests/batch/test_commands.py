@@ -195,8 +195,10 @@ def test_without_tables_the_command_that_makes_them_is_named(run: Run) -> None:
         ("mysql://u:secret@127.0.0.1:1/x?ssl_ca=/no/ca.pem", "ssl-ca: there is no file /no/ca.pem"),
         ("postgresql://u:secret@127.0.0.1:1/x?sslmod=require", "'sslmod' is no parameter of postgresql://; known:"),
     ],
-    ids=["unknown", "postgres-away", "mysql-away", "no-name", "no-url", "memory", "no-directory", "no-database"]
-    + ["no-file", "no-parameter"],
+    ids=[
+        *("unknown", "postgres-away", "mysql-away", "no-name", "no-url", "memory", "no-directory", "no-database"),
+        *("no-file", "no-parameter"),
+    ],
 )
 def test_a_database_that_cannot_be_used_is_one_line_without_its_password(
     run: Run, monkeypatch: pytest.MonkeyPatch, url: str, message: str
