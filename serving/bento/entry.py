@@ -52,8 +52,10 @@ class _Entry:
         check_internals()
         restart_processes_in_containers()
         require_http_port()
-        import_models()
         try:
+            if settings.batch.database_url:
+                _require_database(settings)
+            import_models()
             if settings.grpc.enabled:
                 reserve_port(settings.grpc)
             if settings.jobs.enabled:
@@ -75,6 +77,13 @@ class _Entry:
 
     def __is_ready__(self) -> bool:
         return self.api.ready
+
+
+def _require_database(settings: Settings) -> None:
+    """Raises ConfigurationError unless the URL of the rows can be used; the database itself may be away."""
+    from serving.batch.database import Database
+
+    Database(settings.batch.database_url, schema=settings.batch.database_schema).close()
 
 
 def make_entry(settings: Settings) -> Any:

@@ -16,7 +16,7 @@ import jsonschema_rs
 import pytest
 
 from tests.pictures import encoded, picture
-from tests.server import ROOT, Server, serving
+from tests.server import BENTOML, ROOT, START_SECONDS, Server, free_port, serving
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +46,19 @@ def command(settings: dict[str, str], *arguments: str) -> Any:
         cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     return done.returncode, json.loads(done.stdout) if done.stdout else done.stderr
+
+
+def test_a_url_that_cannot_be_used_ends_the_start_with_one_line(model_store: Path) -> None:  # noqa: ARG001
+    url = "mysql://rows:secret@db/rows?ssl-ca=/no/ca.pem"
+    done = subprocess.run(
+        [BENTOML, "serve", "service:svc", "--port", str(free_port())],
+        cwd=ROOT, env=os.environ | {"SERVING__BATCH__DATABASE_URL": url}, capture_output=True, text=True, check=False,
+        timeout=START_SECONDS,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("batch.database_url: ssl-ca: there is no file /no/ca.pem")
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stdout + done.stderr
 
 
 def test_rows_are_posted_scored_and_read(api: Server, settings: dict[str, str]) -> None:
