@@ -249,6 +249,8 @@ class _Model:
                 activation=outcome.activation,
                 labels=list(outcome.labels),
                 multilabel=outcome.multilabel,
+                label_output=outcome.label_output,
+                label_values=list(outcome.label_values),
                 feature_names=self.features,
                 inputs=learned.inputs,
                 outputs=learned.outputs,

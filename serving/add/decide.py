@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.add.graph import Graph
+from serving.add.label_output import LabelOutput, find_label_output
 from serving.add.options import AddOptions
 from serving.add.trial import Learned
 from serving.core.errors import ModelError
 from serving.core.ranking import Activation
 from serving.core.signature import TensorSpec
-from serving.core.tensors import DTYPES, STRING, Tensors
+from serving.core.tensors import DTYPES, Tensors
 from serving.settings.models import Kind
 from serving.store.models import ImagePreprocessing, Task
 
@@ -29,7 +30,6 @@ _SMALLEST_SIDE = 8
 _MOST_COLUMNS = 256
 _SUM_TOLERANCE = 1e-3
 _SCORE_NAMES = ("logit", "prob", "softmax", "score", "class", "predictions")
-_LABEL_DTYPES = ("int64", "int32", STRING)
 
 
 class Reason(NamedTuple):
@@ -49,6 +49,8 @@ class Outcome:
     labels: tuple[str, ...] = ()
     activation: Activation = "none"
     multilabel: bool = False
+    label_output: str = ""
+    label_values: tuple[str, ...] = ()
 
 
 # Kinds
@@ -266,6 +268,8 @@ class Deciding:
         """Why the one output of numbers need not be a prediction; empty where it is one."""
         if self.kind == "tensors" or (self.kind == "image" and _width_of_scores(spec) != 1):
             return f"nothing says what {spec.name} means"
+        if contradiction := self._contradiction(spec):
+            return contradiction
         return f"{len(self.learned.outputs)} outputs" if len(self.learned.outputs) > 1 else ""
 
     def _output(self, name: str) -> TensorSpec:
@@ -280,24 +284,32 @@ class Deciding:
         ranks = (1, 2)
         return DTYPES[spec.dtype].is_float and len(spec.shape) in ranks and None not in spec.inner_shape
 
-    def _labels_output(self, scores: TensorSpec) -> TensorSpec | None:
-        """The output that names the class of each row."""
-        width = _width_of_scores(scores)
-        for spec in self.learned.outputs:
-            if spec.dtype in _LABEL_DTYPES and (len(spec.shape) == 1 or spec.shape[1:] in ([1], [width])):
-                return spec
-        return None
+    def _label_output(self, scores: TensorSpec) -> LabelOutput | None:
+        return find_label_output(self.graph, self.learned, scores, max(_width_of_scores(scores), 2))
+
+    def _contradiction(self, scores: TensorSpec) -> str:
+        """Why scores are not those of the classes that the label beside them says; empty where they may be."""
+        label = self._label_output(scores)
+        if label is None or not label.never_has_highest or _sum_to_one(self._values(scores.name)):
+            return ""
+        return (
+            f"{label.spec.name} is never the class with the highest of {scores.name}, which are distances or margins "
+            "in another order"
+        )
 
     def _why_classes(self, spec: TensorSpec) -> str:
         """What says that an output has scores of classes; empty where nothing does."""
         width = _width_of_scores(spec)
         last = self.graph.last_operator(spec.name)
-        label = self._labels_output(spec)
+        label = self._label_output(spec)
+        if self._contradiction(spec):
+            return ""
         named = any(part in spec.name.lower() for part in _SCORE_NAMES)
         given = self.options.labels
         signs = {
-            f"{label.name if label else ''} stands beside {spec.name}": label is not None
-            and (width > 1 or self.graph.is_classical),
+            # One number beside a label may be that of an outlier detector, which has no classes.
+            f"{label.spec.name if label else ''} stands beside {spec.name}": label is not None
+            and (width > 1 or (self.graph.is_classical and label.has_names)),
             f"{spec.name} comes out of {last}": last == "Sigmoid" or (last in ("Softmax", "LogSoftmax") and width > 1),
             f"{spec.name} sums to 1": width > 1 and _sum_to_one(self._values(spec.name)),
             f"--labels names the classes of {spec.name}": given is not None and len(given) == max(width, 2),
@@ -305,17 +317,22 @@ class Deciding:
         }
         return next((sign for sign, is_there in signs.items() if is_there), "")
 
-    def _values(self, name: str) -> NDArray[np.float64]:
-        """An output in all runs, `[runs, width]`, without what is not finite."""
-        found = [run[name].astype(np.float64) for run in self.learned.runs]
-        values = np.concatenate([array.reshape(len(array), -1) for array in found if array.ndim])
+    def _values(self, name: str, runs: Sequence[Tensors] | None = None) -> NDArray[np.float64]:
+        """An output in runs, all of those near 0 unless given, `[runs, width]`, without what is not finite."""
+        found = [run[name].astype(np.float64) for run in (self.learned.runs if runs is None else runs)]
+        width = max(_width_of_scores(next(spec for spec in self.learned.outputs if spec.name == name)), 1)
+        values = np.concatenate([np.empty((0, width)), *[array.reshape(-1, width) for array in found]])
         return values[np.isfinite(values).all(axis=1)]
 
     # Classes
 
     def _classification(self, scores: TensorSpec) -> Outcome:
-        width = _width_of_scores(scores)
-        classes = max(width, 2)
+        if contradiction := self._contradiction(scores):
+            raise ModelError(
+                f"{scores.name} has no scores of classes: {contradiction}; export the model with probabilities, or leave "
+                "out --task and --labels: its outputs are answered as they are"
+            )
+        classes = max(_width_of_scores(scores), 2)
         values = self._values(scores.name)
         multilabel = self._is_multilabel(scores, values)
         activation, why = self._activation(scores, values, multilabel=multilabel)
@@ -323,7 +340,12 @@ class Deciding:
         labels = self._labels(scores, classes)
         if multilabel:
             self.reasons.append(Reason("multilabel", "yes", "several classes may be right at once"))
-        return Outcome("classification", scores.name, tuple(labels), activation, multilabel)
+        label = self._label_output(scores)
+        if multilabel or label is None or not label.is_known:
+            return Outcome("classification", scores.name, tuple(labels), activation, multilabel)
+        return Outcome(
+            "classification", scores.name, tuple(labels), activation, False, label.spec.name, tuple(label.values)
+        )
 
     def _is_multilabel(self, scores: TensorSpec, values: NDArray[np.float64]) -> bool:
         if self.options.multilabel is not None:
@@ -331,9 +353,9 @@ class Deciding:
         width = _width_of_scores(scores)
         if width == 1 or _sum_to_one(values):
             return False
-        label = self._labels_output(scores)
+        label = self._label_output(scores)
         if label is not None:
-            return len(label.shape) == 2 and label.shape[1] == width
+            return not label.is_one_class
         return self.graph.last_operator(scores.name) == "Sigmoid"
 
     def _activation(
@@ -342,6 +364,7 @@ class Deciding:
         if self.options.activation is not None:
             return self.options.activation, "--activation"
         if multilabel or _width_of_scores(scores) == 1:
+            values = np.concatenate([values, self._values(scores.name, self.learned.far)])
             within = bool(values.size) and bool(((values >= -_SUM_TOLERANCE) & (values <= 1 + _SUM_TOLERANCE)).all())
             if within:
                 return "none", f"{scores.name} is between 0 and 1"
@@ -357,8 +380,8 @@ class Deciding:
                 raise ModelError(f"--labels: {len(given)} names, and {scores.name} has {classes} classes")
             self.reasons.append(Reason("labels", _few(given), "--labels"))
             return list(given)
-        label = self._labels_output(scores)
-        behind = [scores.name] if label is None else [label.name, scores.name]
+        label = self._label_output(scores)
+        behind = [scores.name] if label is None else [label.spec.name, scores.name]
         found = self.graph.labels_behind(behind, classes)
         if found is not None:
             self.reasons.append(Reason("labels", _few(found), "they stand in the graph"))
@@ -376,6 +399,8 @@ def takes_missing_values(graph: Graph, sample: Tensors, options: AddOptions) -> 
         return True, "the sample has missing values"
     if "Imputer" in graph.operators:
         return True, "the graph fills in missing values (Imputer)"
+    if graph.has_missing_branch:
+        return True, "its trees have a branch for missing values"
     return False, "--allow-nan would allow missing values"
 
 

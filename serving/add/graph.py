@@ -110,6 +110,11 @@ class Graph:
         """Whether lengths of outputs may depend on values."""
         return not _DATA_DEPENDENT.isdisjoint(self.operators)
 
+    @property
+    def has_missing_branch(self) -> bool:
+        """Whether a tree in it says where a row goes whose value is missing, as those that were trained with such."""
+        return any(sum(_integers(node, "nodes_missing_value_tracks_true")) for node in _nodes(self.proto))
+
     def has_no_shape(self, name: str) -> bool:
         """Whether not even the number of dimensions of an input is declared."""
         return any(
@@ -376,8 +381,10 @@ def _remove_sequences(graph: Graph, onnx: Any) -> None:
 
 
 def _output(onnx: Any, sequence: Any, name: str, shape: list[int | None] | None) -> Any:
-    """An output for tensors of what an output of a sequence has."""
-    kind = sequence.type.sequence_type.elem_type.tensor_type.elem_type or onnx.TensorProto.FLOAT
+    """An output for tensors of what an output of a sequence, of tensors or of maps, has."""
+    element = sequence.type.sequence_type.elem_type
+    tensor = element.map_type.value_type.tensor_type if element.HasField("map_type") else element.tensor_type
+    kind = tensor.elem_type or onnx.TensorProto.FLOAT
     return onnx.helper.make_tensor_value_info(name, kind, shape)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -75,6 +75,7 @@ class Learned:
         inputs, outputs: specs for the metadata; the first dimension is None where there are rows.
         sample: inputs that the graph computes.
         runs: outputs of different inputs.
+        far: outputs of inputs that are far from 0, where scores that are no probabilities show it.
         why: the reason of `batching`, for people.
     """
 
@@ -84,6 +85,7 @@ class Learned:
     why: str
     sample: Tensors
     runs: list[Tensors] = field(default_factory=list)
+    far: list[Tensors] = field(default_factory=list)
 
 
 class RunError(Exception):
@@ -216,9 +218,11 @@ class Trial:
         # What varies with lengths of inputs: the same with other lengths.
         if any(None in each.spec.shape[1:] for each in self.inputs if each.name not in lengths):
             self._vary(sample, lengths, runs, has_rows=batching != "none")
+        if batching == "none":
+            self._lengthen(sample, runs)
         inputs = [_with_rows(each.spec, batching) for each in self.inputs]
         specs = [_with_rows(self._output_spec(each, runs), batching) for each in self.outputs]
-        return Learned(inputs, specs, batching, why, sample, [found for _, found in runs])
+        return Learned(inputs, specs, batching, why, sample, [found for _, found in runs], self._far(sample))
 
     def _why_no_rows(self) -> str:
         for each in self.inputs:
@@ -327,6 +331,27 @@ class Trial:
             except RunError:
                 continue
             return
+
+    def _lengthen(self, sample: Tensors, runs: list[tuple[Tensors, Tensors]]) -> None:
+        """Have first dimensions that are free twice as long: what follows them in the outputs is no fixed length."""
+        free = {each.name for each in self.inputs if each.shape and not isinstance(each.shape[0], int)}
+        longer = {name: np.concatenate([array, array]) if name in free else array for name, array in sample.items()}
+        if free:
+            with suppress(RunError):
+                runs.append((longer, self.run(longer)))
+
+    def _far(self, sample: Tensors) -> list[Tensors]:
+        """Outputs for floats that are far from 0 in either direction."""
+        found = []
+        for factor in (1000, -1000):
+            with np.errstate(over="ignore"):  # infinity is far as well
+                far = {
+                    name: (array + array.dtype.type(1)) * array.dtype.type(factor) if array.dtype.kind == "f" else array
+                    for name, array in sample.items()
+                }
+            with suppress(RunError):
+                found.append(self.run(far))
+        return found
 
     def _output_spec(self, output: Output, runs: list[tuple[Tensors, Tensors]]) -> TensorSpec:
         shapes = [found[output.name].shape for _, found in runs]

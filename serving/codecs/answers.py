@@ -30,6 +30,7 @@ class Answers:
         self._scores = metadata.scores
         self._classifies = metadata.task == "classification"
         self._allow_nan = metadata.allow_nan
+        self._names = dict(zip(metadata.label_values, metadata.labels, strict=False))
 
     def probabilities(self, outputs: Tensors) -> NDArray[Any]:
         """Of a classification, `[N, classes]`."""
@@ -62,7 +63,13 @@ class Answers:
         return list((values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values).tolist())
 
     def most_probable(self, outputs: Tensors) -> list[str]:
-        """Of a classification, the label of each row."""
+        """Of a classification, the label of each row: what the graph says where it says one.
+
+        That need not be the class with the highest probability: a support vector machine votes for its class.
+        """
+        if self._metadata.label_output:
+            said = outputs[self._metadata.label_output].ravel().tolist()
+            return [self._names.get(str(value), str(value)) for value in said]
         return most_probable(self.probabilities(outputs), self._labels)
 
     def labels(self, outputs: Tensors) -> list[Any]:

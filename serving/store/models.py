@@ -83,6 +83,8 @@ class ModelMetadata(_Record):
     scores: str = Field("", description="output that has the classes' scores, or the predictions of a regression")
     activation: Activation = Field("none", description="what makes probabilities of the scores")
     labels: list[str] = Field([], description="class names by class id; none unless it is a classification")
+    label_output: str = Field("", description="output with the class of each row; empty: the most probable one is it")
+    label_values: list[str] = Field([], description="what that output says for each class, by class id")
     multilabel: bool = Field(
         False, description="several classes may be right at once: each has a probability of its own"
     )
@@ -128,6 +130,8 @@ class ModelMetadata(_Record):
             raise ValueError(f"scores: there is no output {self.scores!r}")
         if self.task == "classification" and not self.labels:
             raise ValueError("a classification needs labels")
+        if self.label_output and all(spec.name != self.label_output for spec in self.outputs):
+            raise ValueError(f"label_output: there is no output {self.label_output!r}")
         if self.kind == "image" and self.image is None:
             raise ValueError("a model of images needs image")
         return self
