@@ -334,7 +334,7 @@ class Deciding:
             )
         classes = max(_width_of_scores(scores), 2)
         values = self._values(scores.name)
-        multilabel = self._is_multilabel(scores, values)
+        multilabel = self._is_multilabel(scores)
         activation, why = self._activation(scores, values, multilabel=multilabel)
         self.reasons.append(Reason("activation", activation, why))
         labels = self._labels(scores, classes)
@@ -347,22 +347,23 @@ class Deciding:
             "classification", scores.name, tuple(labels), activation, False, label.spec.name, tuple(label.values)
         )
 
-    def _is_multilabel(self, scores: TensorSpec, values: NDArray[np.float64]) -> bool:
+    def _is_multilabel(self, scores: TensorSpec) -> bool:
         if self.options.multilabel is not None:
             return self.options.multilabel
-        width = _width_of_scores(scores)
-        if width == 1 or _sum_to_one(values):
+        if _width_of_scores(scores) == 1:
             return False
+        # Not the sum: of several labels too it may be 1 in all runs.
         label = self._label_output(scores)
-        if label is not None:
-            return not label.is_one_class
-        return self.graph.last_operator(scores.name) == "Sigmoid"
+        return not label.is_one_class if label is not None else self.graph.last_operator(scores.name) == "Sigmoid"
 
     def _activation(
         self, scores: TensorSpec, values: NDArray[np.float64], *, multilabel: bool
     ) -> tuple[Activation, str]:
         if self.options.activation is not None:
             return self.options.activation, "--activation"
+        last = self.graph.last_operator(scores.name)
+        if last == "Softmax" and _width_of_scores(scores) > 1:  # of quantised ones the sum is only about 1
+            return "none", f"{scores.name} comes out of {last}"
         if multilabel or _width_of_scores(scores) == 1:
             values = np.concatenate([values, self._values(scores.name, self.learned.far)])
             within = bool(values.size) and bool(((values >= -_SUM_TOLERANCE) & (values <= 1 + _SUM_TOLERANCE)).all())

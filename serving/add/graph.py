@@ -134,7 +134,10 @@ class Graph:
                         dimension.dim_value = length
 
     def last_operator(self, output: str) -> str:
-        """The operator that computes an output, before those that pass it on; empty where there is none."""
+        """The operator that computes an output, before those that pass it on; empty where there is none.
+
+        That of a quantised graph has the name of the one that it stands for.
+        """
         producers = _producers(self.proto.graph)
         seen: set[str] = set()
         name = output
@@ -142,7 +145,7 @@ class Graph:
             seen.add(name)
             node = producers[name]
             if node.op_type not in _TRANSPARENT or not node.input:
-                return str(node.op_type)
+                return str(node.op_type).removeprefix("QLinear")
             name = node.input[0]
         return ""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ class Case:
         outputs: what the framework says, by output; scores of a classification, numbers of a regression.
         scores: the output that a native answer has.
         labels: class names.
+        predicted: for each row the class that the framework predicts, or the classes where several may be right.
+        probabilities: of a classification, where the graph gives other scores.
+        tolerance: of numbers, relative and absolute.
+        has_weights_beside: the file has its weights in another file beside it.
     """
 
     name: str
@@ -54,6 +58,10 @@ class Case:
     file: str = ""
     labels: tuple[str, ...] = ()
     has_rows: bool = True
+    predicted: tuple[str | list[str], ...] = ()
+    probabilities: NDArray[Any] | None = None
+    tolerance: float = 1e-5
+    has_weights_beside: bool = False
 
     @property
     def picture(self) -> str:
@@ -63,8 +71,22 @@ class Case:
     def write(self, directory: Path) -> Path:
         """The file of the model."""
         file = directory / f"{self.name}.onnx"
-        file.write_bytes(self.model.SerializeToString())
+        if self.has_weights_beside:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(self.model)
+            onnx.save(copy, file, save_as_external_data=True, size_threshold=0, location=f"{self.name}.weights")
+        else:
+            file.write_bytes(self.model.SerializeToString())
         return file
+
+    @property
+    def gives_outputs(self) -> bool:
+        """Whether outputs are answered as they are, by name."""
+        return self.kind == "tensors" or self.task == "raw"
+
+    def with_probabilities(self, probabilities: NDArray[Any]) -> Case:
+        """The same with the probabilities that are made of its scores."""
+        return replace(self, probabilities=probabilities)
 
     @property
     def request(self) -> bytes:

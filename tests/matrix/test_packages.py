@@ -19,7 +19,7 @@ from tests.add.test_images import DEVIATION, EFFICIENTNET, MEAN, as_torchvision,
 from tests.matrix.cases import Case
 from tests.matrix.conftest import Place, serve
 from tests.matrix.test_every_way import check
-from tests.matrix.ways import WAYS, expected
+from tests.matrix.ways import BEST, WAYS, expected
 
 pytestmark = [pytest.mark.slow, pytest.mark.packages]
 NAMES = ("magika", "direction", "photos.png", "photos.jpg")
@@ -109,6 +109,6 @@ def test_a_model_of_a_package_says_what_onnx_runtime_says(served: Place, name: s
     case = served.cases[name]
     found = way(served, case)  # type: ignore[operator]
     check(found, expected(case))
-    if case.kind == "image" and "best" not in found:
+    if case.kind == "image" and BEST not in found:
         # An Egyptian cat, a tabby and a tiger cat.
         assert next(iter(found.values()))[0].argsort()[::-1][:3].tolist() == [285, 281, 282]

@@ -24,7 +24,9 @@ from tests.matrix.conftest import Place
 from tests.server import ROOT
 
 Outputs = dict[str, NDArray[Any]]
-"""`probabilities` of a classification, `value` of a regression; else the outputs of the graph by their names."""
+"""PROBABILITIES of a classification, VALUE of a regression; else the outputs of the graph by their names."""
+# No output of a graph has such a name.
+PROBABILITIES, VALUE, BEST = "/probabilities", "/value", "/best"
 _JSON = {"Content-Type": "application/json"}
 _RANKED = 5
 """Classes that a row of a database names."""
@@ -50,18 +52,19 @@ def rows_of_a_database(place: Place, case: Case) -> Outputs:
     rows = place.rows[case.picture]
     assert [row.get("status") for row in rows] == ["predicted"] * len(case.values), rows
     predictions = [row["prediction"] for row in rows]
-    if case.kind == "tensors":
+    if case.gives_outputs:
         if not case.has_rows:
             return _arrays(case, predictions[0])
         return _arrays(case, {name: [each[name] for each in predictions] for name in predictions[0]})
     if case.task == "regression":
-        return {"value": np.array(predictions)}
+        return {VALUE: np.array(predictions)}
     if case.kind == "image" and len(case.labels) > _RANKED:
         # The most probable classes only, best first.
         assert [each["label"] for each in predictions[0]] == [case.labels[index] for index in _best(case)]
-        return {"best": np.array([[each["probability"] for each in predictions[0]]])}
-    outputs = {"probabilities": np.array([_probabilities(case, each) for each in predictions])}
-    assert [row["label"] for row in rows] == _labels(case, outputs["probabilities"])
+        return {BEST: np.array([[each["probability"] for each in predictions[0]]])}
+    outputs = {PROBABILITIES: np.array([_probabilities(case, each) for each in predictions])}
+    labels = [json.loads(row["label"]) if isinstance(label, list) else row["label"] for row, label in zip(rows, case.predicted or [""] * len(rows), strict=True)]
+    assert labels == (list(case.predicted) or _labels(case, outputs[PROBABILITIES]))
     return outputs
 
 
@@ -136,6 +139,33 @@ def _triton_http(place: Place, case: Case, *, binary: bool) -> Outputs:
     return {name: answer.as_numpy(name) for name in _graph_outputs(case)}
 
 
+def v2_json(place: Place, case: Case) -> Outputs:
+    """As a program without a library of the protocol writes it: null where a value is missing."""
+    body = {"inputs": listed(_tensors(case)), "outputs": [{"name": name} for name in _graph_outputs(case)]}
+    answer = httpx.post(f"{place.server.url}/v2/models/{case.name}/infer", json=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+    wanted = expected(case)
+    return {
+        each["name"]: as_array(each["data"], wanted[each["name"]]).reshape(each["shape"])
+        for each in answer.json()["outputs"]
+    }
+
+
+def listed(tensors: Outputs) -> list[dict[str, Any]]:
+    """Tensors as the Open Inference Protocol has them in JSON."""
+    from tritonclient.utils import np_to_triton_dtype
+
+    return [
+        {
+            "name": name,
+            "shape": list(array.shape),
+            "datatype": np_to_triton_dtype(array.dtype),
+            "data": [None if value != value else value for value in array.ravel().tolist()],  # noqa: PLR0124 - NaN
+        }
+        for name, array in tensors.items()
+    ]
+
+
 def triton_grpc(place: Place, case: Case) -> Outputs:
     import tritonclient.grpc as triton
     from tritonclient.utils import np_to_triton_dtype
@@ -189,8 +219,8 @@ def command_line(place: Place, case: Case) -> Outputs:
     if case.kind == "tensors":
         return _arrays(case, lines[0]["outputs"])
     if case.task == "regression":
-        return {"value": np.array([line["value"] for line in lines])}
-    return {"probabilities": np.array([_ranked(case, line["candidates"]) for line in lines])}
+        return {VALUE: np.array([line["value"] for line in lines])}
+    return {PROBABILITIES: np.array([_ranked(case, line["candidates"]) for line in lines])}
 
 
 WAYS: list[Callable[[Place, Case], Outputs]] = [
@@ -213,15 +243,16 @@ WAYS: list[Callable[[Place, Case], Outputs]] = [
 def expected(case: Case) -> Outputs:
     """What the framework says, under all names that a way may use."""
     found = dict(case.outputs)
-    if case.kind == "tensors":
+    if case.gives_outputs:
         return found
     if case.task == "classification":
-        found.setdefault("probabilities", case.outputs[case.scores])
+        probabilities = case.outputs["probabilities" if case.kind == "image" else case.scores]
+        found[PROBABILITIES] = probabilities if case.probabilities is None else case.probabilities
         if case.kind == "image":
-            found["best"] = found["probabilities"][:, _best(case)]
+            found[BEST] = probabilities[:, _best(case)]
     elif case.task == "regression":
         value = case.outputs[case.scores]
-        found["value"] = value[:, 0] if value.shape[1] == 1 else value
+        found[VALUE] = value[:, 0] if value.shape[1] == 1 else value
     return found
 
 
@@ -246,10 +277,10 @@ def _post(place: Place, case: Case, path: str) -> Outputs:
 
 def _native(case: Case, answer: dict[str, Any]) -> Outputs:
     if case.kind == "image":
-        return {"probabilities": np.array([_ranked(case, answer["predictions"])])}
-    if case.kind == "tensors":
+        return {PROBABILITIES: np.array([_ranked(case, answer["predictions"])])}
+    if case.gives_outputs:
         return _arrays(case, answer["outputs"])
-    return {"probabilities" if case.task == "classification" else "value": np.array(answer["prediction"])}
+    return {PROBABILITIES if case.task == "classification" else VALUE: np.array(answer["prediction"])}
 
 
 def _ranked(case: Case, candidates: list[Mapping[str, Any]]) -> list[float]:
@@ -269,14 +300,20 @@ def _labels(case: Case, probabilities: NDArray[Any]) -> list[str]:
 
 def _predictions(case: Case, predictions: list[Prediction]) -> Outputs:
     if case.task == "regression":
-        return {"value": np.array([prediction.value for prediction in predictions])}
+        return {VALUE: np.array([prediction.value for prediction in predictions])}
     assert case.task == "classification"
     rows = [{each.label: each.probability for each in prediction.candidates} for prediction in predictions]
-    return {"probabilities": np.array([[row[label] for label in case.labels] for row in rows])}
+    return {PROBABILITIES: np.array([[row[label] for label in case.labels] for row in rows])}
 
 
 def _arrays(case: Case, outputs: Mapping[str, Any]) -> Outputs:
-    return {name: np.array(value) for name, value in outputs.items() if name in expected(case)}
+    wanted = expected(case)
+    return {name: as_array(value, wanted[name]) for name, value in outputs.items() if name in wanted}
+
+
+def as_array(value: Any, like: NDArray[Any]) -> NDArray[Any]:
+    """Nested lists; of whole numbers beyond int64 NumPy would make floats."""
+    return np.array(value, like.dtype if like.dtype.kind in "iu" else None)
 
 
 def _only(case: Case) -> str:
