@@ -329,8 +329,8 @@ class Deciding:
     def _classification(self, scores: TensorSpec) -> Outcome:
         if contradiction := self._contradiction(scores):
             raise ModelError(
-                f"{scores.name} has no scores of classes: {contradiction}; export the model with probabilities, or leave "
-                "out --task and --labels: its outputs are answered as they are"
+                f"{scores.name} has no scores of classes: {contradiction}; export the model with probabilities, or "
+                "leave out --task and --labels: its outputs are answered as they are"
             )
         classes = max(_width_of_scores(scores), 2)
         values = self._values(scores.name)

@@ -12,7 +12,7 @@ from serving.codecs.base import RowAnswers, encode
 from serving.core.errors import InvalidInputError
 from serving.core.ranking import most_probable, to_probabilities
 from serving.core.signature import Signature
-from serving.core.tensors import Tensors, first_not_finite, rows
+from serving.core.tensors import NOT_FINITE, Tensors, first_not_finite, rows
 from serving.store.models import ModelMetadata
 
 LIKELY = 0.5
@@ -51,7 +51,7 @@ class Answers:
         if not _have_finite_sum(found):
             row = first_not_finite({self._scores: outputs[self._scores]})
             if row is not None:
-                raise InvalidInputError(f"{place}[{row}]: the values are too large for this model")
+                raise InvalidInputError(f"{place}[{row}]: {NOT_FINITE}")
         return found
 
     def values(self, outputs: Tensors) -> list[Any]:
@@ -107,7 +107,7 @@ def row_answers(outputs: Tensors, predictions: list[Any], labels: list[Any], *, 
     errors: list[str | None] = [None] * number
     for index in () if allow_nan else _not_finite(outputs):
         texts[index] = names[index] = None
-        errors[index] = "the values are too large for this model"
+        errors[index] = NOT_FINITE
     return RowAnswers(texts, names, errors)
 
 

@@ -141,6 +141,8 @@ _decode_strings: dict[str, Callable[[memoryview], list[Any]]] = {
 }
 _MOST_DIMENSIONS = 16
 _FEW = 32
+NOT_FINITE = "the answer is not a finite number; the values are too large for this model, or not ones that it computes"
+"""Why a row has no prediction whose outputs are infinite or NaN."""
 
 
 def to_bytes(tensors: Tensors) -> bytes:
@@ -225,7 +227,7 @@ def first_not_finite(tensors: Tensors) -> int | None:
 
 
 def check_finite(tensors: Tensors, place: str) -> None:
-    """Refuse answers with numbers that are infinite or NaN: the input has overflowed inside the model.
+    """Refuse answers with numbers that are infinite or NaN: the input has overflowed inside the model, for example.
 
     Args:
         place: what the caller calls its rows, as `data`.
@@ -235,4 +237,4 @@ def check_finite(tensors: Tensors, place: str) -> None:
     """
     row = first_not_finite(tensors)
     if row is not None:
-        raise InvalidInputError(f"{place}[{row}]: the values are too large for this model")
+        raise InvalidInputError(f"{place}[{row}]: {NOT_FINITE}")

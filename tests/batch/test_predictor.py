@@ -17,15 +17,13 @@ from serving.codecs.opening import open_codec
 from serving.codecs.rows import RowsCodec
 from serving.core.engine import Engine
 from serving.core.errors import InvalidInputError, ModelError
-from serving.core.tensors import Tensors, count
+from serving.core.tensors import NOT_FINITE, Tensors, count
 from serving.placement import open_engine
 from serving.settings import Settings
 from serving.settings.models import ModelSettings
 from serving.store.models import StoredModel, open_model
 from tests import example_models
 from tests.jobs.test_work import Counting
-
-TOO_LARGE = "the values are too large for this model"
 
 
 class NoFiles:
@@ -105,7 +103,7 @@ def test_what_overflows_inside_the_model_is_an_error(tmp_path: Path) -> None:
 
     predictor, _ = opened(example_models.flats(tmp_path), Overflowing)
     found = predictor.predict(['["Bern",10,1]'] * 3)
-    assert found.errors == [None, TOO_LARGE, None]
+    assert found.errors == [None, NOT_FINITE, None]
     assert [text is None for text in found.predictions] == [False, True, False]
     assert found.labels == ["dear", None, "dear"]
 

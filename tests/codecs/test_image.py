@@ -26,7 +26,7 @@ from serving.core.errors import (
     ServingError,
     UnsupportedMediaTypeError,
 )
-from serving.core.tensors import strings
+from serving.core.tensors import NOT_FINITE, strings
 from tests.codecs.models import make_codec, make_request, read, same, spec
 from tests.http.bodies import bodies
 from tests.pictures import encoded, huge_png, picture, pixels
@@ -427,7 +427,7 @@ def test_outputs_that_are_not_finite_are_the_callers_own() -> None:
     codec = classifier()
     outputs = {"p": np.array([[0.1, np.nan, 0.7]], np.float32)}
     for answer in (codec.answer, codec.label):
-        with pytest.raises(InvalidInputError, match="the values are too large for this model"):
+        with pytest.raises(InvalidInputError, match=NOT_FINITE):
             answer(outputs, ImageRequest(PNG, 1))
     good = {"p": np.array([[0.1, 0.2, 0.7], [np.inf, 0, 0]], np.float32)}
     assert [error is not None for error in codec.row_answers(good).errors] == [False, True]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from serving.codecs.base import RowAnswers
 from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError
-from serving.core.tensors import Tensors, strings, to_bytes
+from serving.core.tensors import NOT_FINITE, Tensors, strings, to_bytes
 from tests.codecs.models import FEATURES, make_codec, read, same, spec, text
 
 ROW = [5.1, 3.5, 1.4, 0.2]
@@ -345,7 +345,7 @@ def test_outputs_that_are_not_finite_name_their_row(task: str, shape: Any, value
     values[row] = value
     with pytest.raises(InvalidInputError) as caught:
         codec.answer({"y": values}, None)
-    assert caught.value.message == f"data[{row}]: the values are too large for this model"
+    assert caught.value.message == f"data[{row}]: {NOT_FINITE}"
     answers = codec.row_answers({"y": values})
     assert [error is not None for error in answers.errors] == [index == row for index in range(3)]
     assert [text is None for text in answers.predictions] == [index == row for index in range(3)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from serving.codecs.base import RowAnswers
 from serving.core.errors import InvalidInputError, MalformedRequestError, ServingError, UnsupportedMediaTypeError
-from serving.core.tensors import DTYPES, strings, to_bytes
+from serving.core.tensors import DTYPES, NOT_FINITE, strings, to_bytes
 from tests.codecs.models import make_codec, read, same, spec
 
 
@@ -283,7 +283,7 @@ def test_outputs_are_answered_by_name() -> None:
 
 def test_outputs_that_are_not_finite_name_their_row() -> None:
     outputs = {"score": np.float32([[0.5], [np.nan]]), "a/b.c": np.int64([1, 2])}
-    with pytest.raises(InvalidInputError, match=r"^inputs\[1\]: the values are too large for this model$"):
+    with pytest.raises(InvalidInputError, match=rf"^inputs\[1\]: {NOT_FINITE}$"):
         towers().answer(outputs, None)
     assert [error is not None for error in towers().row_answers(outputs).errors] == [False, True]
 

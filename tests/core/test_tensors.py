@@ -17,6 +17,7 @@ from serving.core.tensors import (
     BY_ONNX,
     BYTES,
     DTYPES,
+    NOT_FINITE,
     STRING,
     Tensors,
     check_finite,
@@ -229,7 +230,7 @@ def test_the_first_row_that_is_not_finite_is_found(dtype: str, value: float) -> 
     check_finite(tensors, "data")
     array[2, 1, 0] = array[3, 0, 0] = value
     assert first_not_finite(tensors) == 2
-    with pytest.raises(InvalidInputError, match=r"^data\[2\]: the values are too large for this model$"):
+    with pytest.raises(InvalidInputError, match=rf"^data\[2\]: {NOT_FINITE}$"):
         check_finite(tensors, "data")
     assert first_not_finite({"scalar": np.array(value, dtype)}) == 0
 

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
+from serving.core.tensors import NOT_FINITE
 from tests.app import Hold, Metric, runner_of
 from tests.http.bodies import VALID_BODY
 from tests.http.test_bad_input import check_shape
@@ -127,7 +128,7 @@ async def test_values_that_are_too_large_are_reported_in_their_own_request_only(
         engine.release(9)
         answer = await bad
     assert answer.status_code == 400
-    assert check_shape(answer)["message"] == "data[1]: the values are too large for this model"
+    assert check_shape(answer)["message"] == f"data[1]: {NOT_FINITE}"
     assert [(await each).status_code for each in (first, good)] == [200, 200]
     assert caplog.records == []
 

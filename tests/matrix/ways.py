@@ -63,8 +63,10 @@ def rows_of_a_database(place: Place, case: Case) -> Outputs:
         assert [each["label"] for each in predictions[0]] == [case.labels[index] for index in _best(case)]
         return {BEST: np.array([[each["probability"] for each in predictions[0]]])}
     outputs = {PROBABILITIES: np.array([_probabilities(case, each) for each in predictions])}
-    labels = [json.loads(row["label"]) if isinstance(label, list) else row["label"] for row, label in zip(rows, case.predicted or [""] * len(rows), strict=True)]
-    assert labels == (list(case.predicted) or _labels(case, outputs[PROBABILITIES]))
+    # Where several classes may be right their names are a list in JSON.
+    wanted = case.predicted or _labels(case, outputs[PROBABILITIES])
+    texts = [json.dumps(each, separators=(",", ":")) if isinstance(each, list) else each for each in wanted]
+    assert [row["label"] for row in rows] == texts
     return outputs
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from serving.batch.column_names import match_columns
 from serving.batch.files import FilesError
 from serving.core.columns import FLOAT_MAX, columns_of
-from serving.core.tensors import DTYPES, STRING, Tensors
+from serving.core.tensors import DTYPES, NOT_FINITE, STRING, Tensors
 from serving.store.models import ModelMetadata
 
 _OK, _MISSING, _NAN, _NO_NUMBER, _NOT_FINITE, _TOO_LARGE, _NOT_WHOLE, _NO_BOOLEAN, _NO_TEXT = range(9)
@@ -67,7 +67,7 @@ class TableColumns:
         self._allow_nan = metadata.allow_nan
         self.reasons: list[str | None] = [
             None,
-            "the values are too large for this model",
+            NOT_FINITE,
             "the model cannot compute these values",
         ]
         self._first = len(self.reasons) - 1  # plus the number of a meaning, which begins at 1

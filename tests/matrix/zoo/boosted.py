@@ -39,9 +39,7 @@ def xgboost_of_two() -> Case:
     graph = _converted(model, "xgboost")
     labels = ("other", "versicolor")
     options = ("--labels", ",".join(labels), "--allow-nan")
-    return classification(
-        "xgboost_of_two", model, graph, rows, scores="probabilities", options=options, labels=labels
-    )
+    return classification("xgboost_of_two", model, graph, rows, scores="probabilities", options=options, labels=labels)
 
 
 def xgboost_regressor() -> Case:

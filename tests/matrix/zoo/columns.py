@@ -21,7 +21,9 @@ from tests.matrix.zoo.making import FLOWERS, NAMES, ROWS, SINGLE, classification
 SENTENCES = ["the cat sat on a mat", "dogs chase the cats", "stocks fell sharply", "the market rallied", "a dog barked"]
 SUBJECTS = ["pets", "pets", "money", "money", "pets"]
 # Unknown words, none at all, letters of other scripts, and what cuts a text short in C.
-ASKED = np.array([["a cat and a dog"], ["Stocks fell, the market too"], ["unknown"], [""], ["서울 ZÜRICH cat\0 🐈"]], object)
+ASKED = np.array(
+    [["a cat and a dog"], ["Stocks fell, the market too"], ["unknown"], [""], ["서울 ZÜRICH cat\0 🐈"]], object
+)
 
 
 def text() -> Case:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.matrix.cases import Case
-from tests.matrix.zoo.making import HALF, NAMES, ROWS, Rows, classification, convert, mlp, quietly, raw
+from tests.matrix.zoo.making import HALF, ROWS, Rows, classification, convert, mlp, quietly, raw
 
 # Weights of 8 bits change a probability so much.
 QUANTISED = 0.05
@@ -69,7 +69,9 @@ def half_inside() -> Case:
     """float16 inside, float32 in and out."""
     from onnxconverter_common.float16 import convert_float_to_float16
 
-    return _numbers("half_inside", quietly(lambda: convert_float_to_float16(_plain(), keep_io_types=True)), tolerance=HALF)
+    return _numbers(
+        "half_inside", quietly(lambda: convert_float_to_float16(_plain(), keep_io_types=True)), tolerance=HALF
+    )
 
 
 def quantised_as_it_goes() -> Case:
@@ -127,12 +129,16 @@ def whole() -> Case:
 def precise() -> Case:
     """float64 to the last digit: tiny, huge, and below zero by nothing."""
     rows = np.array([[0.1, 1 / 3], [5e-324, -0.0], [1.7976931348623157e308, -1e-300], [2**53 + 2.0, 1e23]])
-    return raw("precise", _copies(TensorProto.DOUBLE, rows), {"copy": rows}, rows, options=("--task", "raw"), tolerance=0)
+    return raw(
+        "precise", _copies(TensorProto.DOUBLE, rows), {"copy": rows}, rows, options=("--task", "raw"), tolerance=0
+    )
 
 
 def words() -> Case:
     """Text of every kind: empty, quoted, cut short in C, of other planes, composed in two ways."""
-    rows = np.array([["", "a\0b"], ['"quoted" \\ \n\t', "서울 🐈‍⬛"], ["é", "e\u0301"], ["\u202eright", "\x01\x7f\ufeff"]], object)
+    rows = np.array(
+        [["", "a\0b"], ['"quoted" \\ \n\t', "서울 🐈‍⬛"], ["é", "e\u0301"], ["\u202eright", "\x01\x7f\ufeff"]], object
+    )
     return raw("words", _copies(TensorProto.STRING, rows), {"copy": rows}, rows)
 
 
