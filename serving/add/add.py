@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from serving.add import decide
 from serving.add.check import Checked, check_model
 from serving.add.decide import Deciding, Outcome, Reason
-from serving.add.graph import Graph, load_graph
+from serving.add.graph import Graph, load_graph, take_apart
 from serving.add.options import AddOptions
 from serving.add.sample import read_bytes, read_sample
 from serving.add.trial import DYNAMIC, Learned, Trial
@@ -73,7 +73,11 @@ def add_model(source: Path, options: AddOptions) -> Added:
         if options.sample is not None and image is None:
             given = read_sample(options.sample, trial.inputs, options.features or ())
         trial = _fix_shapes(trial, graph, directory, given, options)
-        learned = trial.learn(given, lengths=_lengths(declared[0].name, image) if image else {})
+        lengths = _lengths(declared[0].name, image) if image else {}
+        learned = trial.learn(given, lengths=lengths)
+        if learned.stacked and image is None:
+            take_apart(graph, learned.stacked)
+            learned = _reopened(graph, directory).learn(given, lengths=lengths)
         model = _Model(source, graph, learned, image, options)
         checked = model.save(place, tag, directory)
     return Added(name, place.tags[0], model.metadata, model.reasons, checked.codec.sample_json(), checked.answer)
@@ -173,8 +177,11 @@ def _fix_shapes(trial: Trial, graph: Graph, directory: Path, given: Tensors | No
         if graph.is_classical or options.features:
             graph.declare_shape(table.name, [table.spec.shape[0], columns])
             changed = True
-    if not changed:
-        return trial
+    return _reopened(graph, directory) if changed else trial
+
+
+def _reopened(graph: Graph, directory: Path) -> Trial:
+    """The graph as it has been changed."""
     shutil.rmtree(directory)
     directory.mkdir()
     return _Opened(graph, directory).trial

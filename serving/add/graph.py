@@ -11,10 +11,12 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+import numpy as np
 
 from serving.core.errors import ModelError
 from serving.store.models import MODEL_FILE, ONNX_FILE, SAMPLE_FILE
@@ -350,6 +352,31 @@ def _free_lengths(graph: Graph) -> None:
                 dimension.ClearField("dim_value")
 
 
+def take_apart(graph: Graph, stacked: Mapping[str, int]) -> None:
+    """Have an output of its own for each entry of the first dimension of some outputs, which have as many."""
+    onnx = require_onnx()
+    inner = graph.proto.graph
+    for output in [each for each in inner.output if each.name in stacked]:
+        names = [f"{output.name}_{index}" for index in range(stacked[output.name])]
+        kind = output.type.tensor_type.elem_type
+        for index, name in enumerate(names):
+            place = onnx.numpy_helper.from_array(np.array(index), f"{name}_index")
+            inner.initializer.append(place)
+            inner.node.append(onnx.helper.make_node("Gather", [output.name, place.name], [name], axis=0))
+        values = [*inner.output]
+        position = values.index(output)
+        values[position : position + 1] = [onnx.helper.make_tensor_value_info(name, kind, None) for name in names]
+        _set_outputs(graph, values)
+        graph.notes.append(f"{_shown(output.name)} is {len(names)} outputs now: {_shown(', '.join(names))}")
+
+
+def _set_outputs(graph: Graph, outputs: list[Any]) -> None:
+    copies = [each.SerializeToString() for each in outputs]
+    del graph.proto.graph.output[:]
+    for copy in copies:
+        graph.proto.graph.output.add().ParseFromString(copy)
+
+
 def _remove_zipmaps(graph: Graph, onnx: Any) -> None:
     """Have the tensor of probabilities as output where a ZipMap makes a map for each row of it."""
     producers = _producers(graph.proto.graph)
@@ -397,10 +424,7 @@ def _replace_output(graph: Graph, onnx: Any, node: Any, tensors: list[tuple[Any,
     position = [each.name for each in inner.output].index(node.output[0])
     outputs = list(inner.output)
     outputs[position : position + 1] = [output for output, _ in tensors]
-    copies = [each.SerializeToString() for each in outputs]
-    del inner.output[:]
-    for copy in copies:
-        inner.output.add().ParseFromString(copy)
+    _set_outputs(graph, outputs)
     inner.node.remove(node)
     inner.node.extend(onnx.helper.make_node("Identity", [tensor], [output.name]) for output, tensor in tensors)
 

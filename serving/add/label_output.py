@@ -53,7 +53,7 @@ class LabelOutput:
         found = [
             row[self.values.index(said)] == row.max()
             for said, row in self._rows()
-            if said in self.values and len(row) == len(self.values) and np.isfinite(row).all()
+            if said in self.values and len(row) == len(self.values) and np.isfinite(row).all() and row.min() < row.max()
         ]
         return self.is_one_class and bool(found) and not any(found)
 

@@ -20,7 +20,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from serving.add.graph import Graph
 from serving.core.errors import ModelError
 from serving.core.signature import Batching, TensorSpec
-from serving.core.tensors import BY_ONNX, DTYPES, Tensors, join, rows, strings
+from serving.core.tensors import BY_ONNX, DTYPES, Tensors, count, join, rows, strings
 
 _RUN_ERRORS = (
     ort_errors.Fail,
@@ -76,6 +76,7 @@ class Learned:
         sample: inputs that the graph computes.
         runs: outputs of different inputs.
         far: outputs of inputs that are far from 0, where scores that are no probabilities show it.
+        stacked: outputs that have something for all rows several times, and how often: shape `[times, rows, …]`.
         why: the reason of `batching`, for people.
     """
 
@@ -86,6 +87,7 @@ class Learned:
     sample: Tensors
     runs: list[Tensors] = field(default_factory=list)
     far: list[Tensors] = field(default_factory=list)
+    stacked: dict[str, int] = field(default_factory=dict)
 
 
 class RunError(Exception):
@@ -218,11 +220,11 @@ class Trial:
         # What varies with lengths of inputs: the same with other lengths.
         if any(None in each.spec.shape[1:] for each in self.inputs if each.name not in lengths):
             self._vary(sample, lengths, runs, has_rows=batching != "none")
-        if batching == "none":
-            self._lengthen(sample, runs)
+        stacked = self._lengthen(sample, runs) if batching == "none" else {}
         inputs = [_with_rows(each.spec, batching) for each in self.inputs]
         specs = [_with_rows(self._output_spec(each, runs), batching) for each in self.outputs]
-        return Learned(inputs, specs, batching, why, sample, [found for _, found in runs], self._far(sample))
+        found = [found for _, found in runs]
+        return Learned(inputs, specs, batching, why, sample, found, self._far(sample), stacked)
 
     def _why_no_rows(self) -> str:
         for each in self.inputs:
@@ -298,8 +300,7 @@ class Trial:
         self, sample: Tensors, size: int | None, lengths: Mapping[str, Sequence[int]], *, made_up: bool
     ) -> Iterator[Tensors]:
         """Different single rows."""
-        count = len(next(iter(sample.values())))
-        for index in range(count):
+        for index in range(count(sample)):
             yield rows(sample, index, index + 1)
         if made_up and size is not None:
             for seed in range(_ROWS):
@@ -332,13 +333,30 @@ class Trial:
                 continue
             return
 
-    def _lengthen(self, sample: Tensors, runs: list[tuple[Tensors, Tensors]]) -> None:
-        """Have first dimensions that are free twice as long: what follows them in the outputs is no fixed length."""
+    def _lengthen(self, sample: Tensors, runs: list[tuple[Tensors, Tensors]]) -> dict[str, int]:
+        """Have first dimensions that are free twice as long: what follows them in the outputs is no fixed length.
+
+        Returns:
+            `Learned.stacked`.
+        """
         free = {each.name for each in self.inputs if each.shape and not isinstance(each.shape[0], int)}
         longer = {name: np.concatenate([array, array]) if name in free else array for name, array in sample.items()}
-        if free:
-            with suppress(RunError):
-                runs.append((longer, self.run(longer)))
+        try:
+            found = self.run(longer) if free else {}
+        except RunError:
+            return {}
+        if not found:
+            return {}
+        runs.append((longer, found))
+        if free != set(sample) or not self.graph.is_classical:
+            return {}
+        shapes = {name: (runs[0][1][name].shape, array.shape) for name, array in found.items()}
+        number = count(sample)
+        return {
+            name: after[0]
+            for name, (before, after) in shapes.items()
+            if len(after) > 1 and before[:2] == (after[0], number) and after[1] == 2 * number
+        }
 
     def _far(self, sample: Tensors) -> list[Tensors]:
         """Outputs for floats that are far from 0 in either direction."""

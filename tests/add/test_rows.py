@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
 from onnx import TensorProto, helper
@@ -332,3 +333,122 @@ def test_strings_of_a_text_model_are_lowered_by_a_locale_that_every_image_has(tm
     _, stored = add(proto, tmp_path)
     assert b"C.UTF-8" in stored.onnx_path.read_bytes()
     assert Asked(stored).predict({"data": [["ZÜRICH"], ["Bern"]]})["prediction"] == [1.0, 0.0]
+
+
+# What looks like a classifier
+
+
+def labelled(pick: str, weights: Any) -> onnx.ModelProto:
+    """A matrix of scores, and the number of the class that `pick` says of them."""
+    return graphs.graph(
+        [
+            graphs.node("MatMul", ["x", "weights"], ["scores"]),
+            graphs.node(pick, ["scores"], ["label"], axis=1, keepdims=0),
+        ],
+        [graphs.floats("x", ["n", 2])],
+        [graphs.info("label", TensorProto.INT64, ["n"]), graphs.floats("scores", ["n", 3])],
+        {"weights": np.asarray(weights, np.float32)},
+    )
+
+
+def test_distances_are_no_probabilities(tmp_path: Path) -> None:
+    proto = labelled("ArgMin", [[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0]])
+    added, stored = add(proto, tmp_path)
+    assert stored.metadata.task == "raw"
+    (why,) = [reason.why for reason in added.reasons if reason.subject == "task"]
+    assert why.startswith("label is never the class with the highest of scores")
+    assert Asked(stored).predict({"data": [[1.0, 0.0]]})["outputs"] == {"label": [0], "scores": [[1.0, 2.0, 3.0]]}
+    for said in ({"labels": ["a", "b", "c"]}, {"task": "classification"}):
+        with pytest.raises(ModelError, match=r"scores has no scores of classes: label is never .* leave out --task"):
+            add(proto, tmp_path, **said)
+    assert add(proto, tmp_path, task="regression")[1].metadata.task == "regression"
+    # The other way round they are scores.
+    assert add(labelled("ArgMax", [[1.0, 2.0, 3.0], [-1.0, 0.5, 2.0]]), tmp_path)[1].metadata.activation == "softmax"
+
+
+def test_the_label_is_the_one_that_the_graph_says(tmp_path: Path) -> None:
+    """Of a row whose scores are those of another class, as a support vector machine says it by votes."""
+    vote = graphs.node("Where", ["is_odd", "first", "highest"], ["label"])
+    proto = graphs.graph(
+        [
+            graphs.node("Softmax", ["x"], ["probabilities"], axis=1),
+            graphs.node("ArgMax", ["x"], ["highest"], axis=1, keepdims=0),
+            graphs.node("ReduceMax", ["x"], ["most"], axes=[1], keepdims=0),
+            graphs.node("Greater", ["most", "nine"], ["is_odd"]),
+            vote,
+        ],
+        [graphs.floats("x", ["n", 3])],
+        [graphs.info("label", TensorProto.INT64, ["n"]), graphs.floats("probabilities", ["n", 3])],
+        {"nine": np.float32(9), "first": np.array([0])},
+    )
+    _, stored = add(proto, tmp_path, labels=["a", "b", "c"])
+    assert stored.metadata.label_output == "label"
+    assert Asked(stored).label({"data": [[1.0, 2.0, 3.0], [1.0, 2.0, 10.0], [1.0, 3.0, 2.0]]}) == ["c", "a", "b"]
+
+
+def test_one_number_beside_a_label_needs_names_of_classes(tmp_path: Path) -> None:
+    """An outlier detector says 1 or -1."""
+    from sklearn.svm import OneClassSVM
+
+    model = OneClassSVM(nu=0.2).fit(WINE.data)
+    _, stored = add(from_sklearn(model, X=ROWS[:1]), tmp_path)
+    assert stored.metadata.task == "raw"
+    assert Asked(stored).predict(DATA)["outputs"]["label"] == [[int(said)] for said in model.predict(ROWS)]
+
+
+def test_a_margin_is_told_far_from_0(tmp_path: Path) -> None:
+    """Near 0 it is between 0 and 1, as a probability."""
+    proto = graphs.graph(
+        [graphs.node("MatMul", ["x", "weights"], ["product"]), graphs.node("Add", ["product", "half"], ["y"])],
+        [graphs.floats("x", ["n", 2])],
+        [graphs.floats("y", ["n", 1])],
+        {"weights": np.array([[0.01], [0.02]], np.float32), "half": np.float32(0.5)},
+    )
+    _, stored = add(proto, tmp_path, labels=["no", "yes"])
+    assert stored.metadata.activation == "sigmoid"
+
+
+def test_several_labels_whose_sum_is_1_in_all_runs_are_several(tmp_path: Path) -> None:
+    nodes = [
+        graphs.node("Add", ["x", "far"], ["sum"]),
+        graphs.node("Sigmoid", ["sum"], ["probabilities"]),
+        graphs.node("Greater", ["probabilities", "half"], ["likely"]),
+        graphs.node("Cast", ["likely"], ["label"], to=TensorProto.INT64),
+    ]
+    proto = graphs.graph(
+        nodes,
+        [graphs.floats("x", ["n", 2])],
+        [graphs.info("label", TensorProto.INT64, ["n", 2]), graphs.floats("probabilities", ["n", 2])],
+        {"far": np.array([20.0, -20.0], np.float32), "half": np.float32(0.5)},
+    )
+    _, stored = add(proto, tmp_path)
+    assert stored.metadata.multilabel
+    assert Asked(stored).label({"data": [[0.0, 40.0], [-40.0, 0.0]]}) == [["class_0", "class_1"], []]
+
+
+def test_trees_with_a_branch_for_missing_values_take_them(tmp_path: Path) -> None:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    rows = np.where(np.arange(WINE.data.size).reshape(WINE.data.shape) % 7, WINE.data, np.nan).astype(np.float32)
+    model = HistGradientBoostingClassifier(max_iter=3).fit(rows, WINE.target)
+    added, stored = add(from_sklearn(model, X=ROWS[:1]), tmp_path)
+    assert stored.metadata.allow_nan
+    assert "branch for missing values" in next(each.why for each in added.reasons if each.subject == "missing")
+    asked = rows[[0, 70, 150]]
+    body = {"data": [[None if np.isnan(value) else float(value) for value in row] for row in asked]}
+    assert np.allclose(Asked(stored).predict(body)["prediction"], model.predict_proba(asked), atol=1e-5)
+
+
+def test_lengths_of_outputs_without_rows_are_not_those_of_the_sample(tmp_path: Path) -> None:
+    proto = graphs.graph(
+        [
+            graphs.node("Transpose", ["x"], ["turned"]),
+            graphs.node("MatMul", ["turned", "x"], ["square"]),
+            graphs.node("Concat", ["x", "x"], ["twice"], axis=0),
+        ],
+        [graphs.floats("x", ["n", 3])],
+        [graphs.floats("square", None), graphs.floats("twice", None)],
+    )
+    _, stored = add(proto, tmp_path)
+    assert stored.metadata.batching == "none"
+    assert [spec.shape for spec in stored.metadata.outputs] == [[3, 3], [None, 3]]

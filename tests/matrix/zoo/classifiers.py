@@ -141,10 +141,18 @@ def several_targets() -> Case:
     return raw("several_targets", convert(model, ROWS), outputs)
 
 
+def several_labels_of_a_forest() -> Case:
+    """The probabilities of all labels are stacked: an output for each is made of them."""
+    model = RandomForestClassifier(5, random_state=0).fit(FLOWERS, TRAITS)
+    graph = convert(model, ROWS, options={"zipmap": False})
+    outputs = {f"probabilities_{index}": each for index, each in enumerate(model.predict_proba(ROWS))}
+    return raw("several_labels_of_a_forest", graph, {"label": model.predict(ROWS), **outputs})
+
+
 MAKE: dict[str, Callable[[], Case]] = {name: partial(fitted, name) for name in FITTED} | {
     each.__name__: each
     for each in (
         *(network, without_zipmap, zipmap_columns, double_logistic, integers, margins, one_margin, votes, two_margins),
-        *(several_labels, several_targets),
+        *(several_labels, several_labels_of_a_forest, several_targets),
     )
 }
