@@ -482,6 +482,11 @@ def _dtype(declared: onnxruntime.NodeArg, kind: str) -> str:
     name, onnx_type = declared.name, declared.type
     if (known := BY_ONNX.get(onnx_type)) is not None:
         return known.name
+    if kind == "input" and ("map(" in onnx_type or onnx_type.startswith("seq(")):
+        raise ModelError(
+            f"the input {name} is {onnx_type}, which cannot be served; export the model with a tensor for each column, "
+            "as a OneHotEncoder takes them in the place of a DictVectorizer"
+        )
     if "map(" in onnx_type:
         raise ModelError(
             f"the {kind} {name} is {onnx_type}, and maps cannot be served; export with zipmap=False "

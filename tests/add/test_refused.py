@@ -101,10 +101,10 @@ def never_fits() -> onnx.ModelProto:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (map_input, r"the input features is map\(.*zipmap=False"),
+        (map_input, r"the input features is map\(.* a tensor for each column"),
         (sequence, r"the output parts is seq\(tensor\(float\)\).* export with zipmap=False"),
         (optional, r"the output y is optional\(.*export it as a tensor"),
-        (sequence_input, r"the input parts is seq\(tensor\(float\)\)"),
+        (sequence_input, r"the input parts is seq\(tensor\(float\)\).* a tensor for each column"),
         (lambda: identity(TensorProto.BFLOAT16), r"the input x is tensor\(bfloat16\).*float32"),
         (lambda: identity(TensorProto.COMPLEX64), r"complex64"),
         (lambda: identity(TensorProto.FLOAT8E4M3FN, opset=19, ir_version=9), r"float8e4m3fn.*float32"),
