@@ -30,7 +30,8 @@ class Answers:
         self._scores = metadata.scores
         self._classifies = metadata.task == "classification"
         self._allow_nan = metadata.allow_nan
-        self._names = dict(zip(metadata.label_values, metadata.labels, strict=False))
+        self._label_output = metadata.label_output
+        self._class_ids = {value: class_id for class_id, value in enumerate(metadata.label_values)}
 
     def probabilities(self, outputs: Tensors) -> NDArray[Any]:
         """Of a classification, `[N, classes]`."""
@@ -62,14 +63,23 @@ class Answers:
         values = outputs[self._scores]
         return list((values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values).tolist())
 
-    def most_probable(self, outputs: Tensors) -> list[str]:
-        """Of a classification, the label of each row: what the graph says where it says one.
+    def class_ids(self, outputs: Tensors) -> NDArray[np.int64]:
+        """Of a classification, the class of each row, `[N]`: what the graph says where it says one.
 
         That need not be the class with the highest probability: a support vector machine votes for its class.
         """
-        if self._metadata.label_output:
-            said = outputs[self._metadata.label_output].ravel().tolist()
-            return [self._names.get(str(value), str(value)) for value in said]
+        highest = self.probabilities(outputs).argmax(axis=1)
+        if not self._label_output:
+            return highest
+        said = outputs[self._label_output].ravel().tolist()
+        known = self._class_ids
+        pairs = zip(said, highest.tolist(), strict=True)
+        return np.array([known.get(str(value), class_id) for value, class_id in pairs], np.int64)
+
+    def most_probable(self, outputs: Tensors) -> list[str]:
+        """Of a classification, the label of each row; see `class_ids`."""
+        if self._label_output:
+            return [self._labels[class_id] for class_id in self.class_ids(outputs).tolist()]
         return most_probable(self.probabilities(outputs), self._labels)
 
     def labels(self, outputs: Tensors) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -65,6 +66,19 @@ def test_nothing_below_zero_keeps_its_sign(zoo: Place) -> None:
     for way in WAYS:
         (found,) = way(zoo, case).values()
         assert np.signbit(found).tolist() == np.signbit(case.inputs["given"]).tolist(), way.__name__
+
+
+def test_files_of_rows_have_the_labels_of_the_library(zoo: Place) -> None:
+    case = zoo.cases["votes"]
+    likely = case.outputs[case.scores].argmax(axis=1)
+    assert [case.labels[index] for index in likely] != list(case.predicted), "no row is decided by votes"
+    source, target = zoo.directory / "votes.csv", zoo.directory / "votes-scored"
+    rows = [",".join(map(str, row)) for row in case.body["data"]]
+    source.write_text("\n".join(["X_0,X_1,X_2,X_3", *rows]))
+    zoo.commands([["batch", "score-files", str(source), str(target), "--model", "votes", "--format", "csv"]])
+    (part,) = target.rglob("*.csv")
+    with part.open(encoding="utf-8") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == list(case.predicted)
 
 
 # What is refused is refused in every way

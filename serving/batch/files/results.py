@@ -86,19 +86,19 @@ class Results:
     def _columns(self, outputs: Tensors, good: NDArray[np.bool_]) -> list[pa.Array]:
         if self._metadata.task == "classification":
             probabilities = self._answers.probabilities(outputs)
-            return [_column(probabilities, good), self._labels(probabilities, good)]
+            return [_column(probabilities, good), self._labels(outputs, probabilities, good)]
         if self._metadata.task == "regression":
             values = outputs[self._metadata.scores]
             return [_column(values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values, good)]
         return [_column(outputs[spec.name], good) for spec in self._metadata.outputs]
 
-    def _labels(self, probabilities: NDArray[Any], good: NDArray[np.bool_]) -> pa.Array:
+    def _labels(self, outputs: Tensors, probabilities: NDArray[Any], good: NDArray[np.bool_]) -> pa.Array:
         labels = pa.array(self._metadata.labels, pa.string())
         if self._metadata.multilabel:
             likely = probabilities >= LIKELY
             return _lists(labels.take(pa.array(np.nonzero(likely)[1])), likely.sum(axis=1), good)
         place = np.zeros(len(good), np.int32)
-        place[good] = probabilities.argmax(axis=1)
+        place[good] = self._answers.class_ids(outputs)
         return pa.DictionaryArray.from_arrays(pa.array(place, mask=~good), labels)
 
 
