@@ -18,7 +18,6 @@ Rows = NDArray[Any]
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 # Single precision in the graph against double in the framework.
 SINGLE, DOUBLE, HALF = 1e-5, 1e-12, 1e-2
-TOLERANCE_BY_DTYPE = {"float32": SINGLE, "float64": DOUBLE, "float16": HALF}
 
 _IRIS = load_iris()
 FLOWERS: Rows = _IRIS.data.astype(np.float32)
