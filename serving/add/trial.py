@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from serving.add.graph import Graph
+from serving.add.types import served_dtype
 from serving.core.errors import ModelError
 from serving.core.signature import Batching, TensorSpec
-from serving.core.tensors import BY_ONNX, DTYPES, Tensors, count, join, rows, strings
+from serving.core.tensors import DTYPES, Tensors, count, join, rows, strings
 
 _RUN_ERRORS = (
     ort_errors.Fail,
@@ -109,10 +110,10 @@ class Trial:
         self.session = session
         self.graph = graph
         self.inputs = [
-            Input(each.name, _dtype(each, "input"), _shape(each), not graph.has_no_shape(each.name))
+            Input(each.name, served_dtype(each, "input"), _shape(each), not graph.has_no_shape(each.name))
             for each in session.get_inputs()
         ]
-        self.outputs = [Output(each.name, _dtype(each, "output"), _shape(each)) for each in session.get_outputs()]
+        self.outputs = [Output(each.name, served_dtype(each, "output"), _shape(each)) for each in session.get_outputs()]
         if not self.inputs:
             raise ModelError(f"{graph.source} has no inputs: there is nothing that a caller could ask it")
         if not self.outputs:
@@ -476,32 +477,6 @@ def _with_rows(spec: TensorSpec, batching: Batching) -> TensorSpec:
 
 def _shape(declared: onnxruntime.NodeArg) -> tuple[int | str | None, ...]:
     return tuple(length if isinstance(length, int | str) else None for length in declared.shape)
-
-
-def _dtype(declared: onnxruntime.NodeArg, kind: str) -> str:
-    name, onnx_type = declared.name, declared.type
-    if (known := BY_ONNX.get(onnx_type)) is not None:
-        return known.name
-    if kind == "input" and ("map(" in onnx_type or onnx_type.startswith("seq(")):
-        raise ModelError(
-            f"the input {name} is {onnx_type}, which cannot be served; export the model with a tensor for each column, "
-            "as a OneHotEncoder takes them in the place of a DictVectorizer"
-        )
-    if "map(" in onnx_type:
-        raise ModelError(
-            f"the {kind} {name} is {onnx_type}, and maps cannot be served; export with zipmap=False "
-            "(skl2onnx: options={'zipmap': False})"
-        )
-    if onnx_type.startswith("seq("):
-        raise ModelError(
-            f"the {kind} {name} is {onnx_type}, and sequences cannot be served; export with zipmap=False, or a graph "
-            "that ends with tensors"
-        )
-    if onnx_type.startswith("optional("):
-        raise ModelError(f"the {kind} {name} is {onnx_type}, and optionals cannot be served; export it as a tensor")
-    raise ModelError(
-        f"the {kind} {name} is {onnx_type}, a type that callers have no values of; export the model with float32 there"
-    )
 
 
 @contextmanager
