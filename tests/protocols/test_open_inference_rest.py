@@ -295,6 +295,15 @@ async def test_parameters_of_others_are_ignored_however_nested(client: httpx.Asy
     assert await ask(client, IRIS, json=infer_body(rows_input() | other, outputs=wanted, **other)) == expected
 
 
+@pytest.mark.parametrize("text", ["1e999", "-1e999", '"\\ud800"', "9" * 400])
+async def test_parameters_of_others_may_be_what_no_number_or_text_is(client: httpx.AsyncClient, text: str) -> None:
+    body = json.dumps(infer_body(rows_input(), parameters={"other": "here"})).replace('"here"', text)
+    response = await client.post(IRIS, content=body)
+    assert response.status_code in (200, 400), response.text
+    body = json.dumps(infer_body(rows_input(), parameters={"classification": "here"})).replace('"here"', text)
+    error_of(await client.post(IRIS, content=body), 400)
+
+
 @pytest.mark.parametrize("member", ["id", "parameters", "outputs", "nested"])
 async def test_null_is_not_given(client: httpx.AsyncClient, member: str) -> None:
     expected = await ask(client, IRIS, json=infer_body(rows_input()))

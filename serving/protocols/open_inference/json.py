@@ -80,8 +80,8 @@ _decode_index = msgspec.json.Decoder(_Index).decode
 _members = re.compile(rb'"\s*:').findall
 _decode_parameter = msgspec.json.Decoder(str | float | bool | None).decode
 _NO_PARAMETERS: Parameters = {}
-_NESTED = object()
-"""Stands for an object or a list in the place of a parameter."""
+_OTHER = object()
+"""Stands for a parameter that is none of these, such as a list: where it is known its check refuses it."""
 
 
 class JsonData:
@@ -178,11 +178,14 @@ def _parse(text: bytes) -> _Request:
 
 
 def _read_parameters(given: _Parameters | None) -> Parameters:
-    if not given:
-        return _NO_PARAMETERS
-    return {
-        name: _NESTED if bytes(text)[:1] in (b"{", b"[") else _decode_parameter(text) for name, text in given.items()
-    }
+    return {name: _read_parameter(text) for name, text in given.items()} if given else _NO_PARAMETERS
+
+
+def _read_parameter(text: msgspec.Raw) -> Any:
+    try:
+        return _decode_parameter(text)
+    except JSON_ERRORS:
+        return _OTHER
 
 
 def _data(given: _Input, parameters: Parameters, binary: memoryview) -> tuple[Data | None, int]:
