@@ -25,6 +25,10 @@ class UnreachableError(ClientError):
     retry_after: float | None = None
 
 
+class LostError(UnreachableError):
+    """The connection ended before the answer, as one that was idle and that the server had closed."""
+
+
 class ApiError(ClientError):
     """The server answered with an error.
 

@@ -33,6 +33,7 @@ from serving.client.inputs import (
     tensors_body,
     to_json,
 )
+from serving.client.tls import File, Tls
 from serving.client.transport import BUSY, Answer, Deadline, Transport
 from serving.jobs.job import ModelStats, Status
 
@@ -49,12 +50,17 @@ _LEAST_POLL_SECONDS = 0.25
 class Client:
     """Submits jobs and gets their results. May be shared by threads; `close` it, or use it in a `with` block.
 
+    Forked processes may share it as well: each has its own connections.
+
     Args:
-        base_url: such as `http://127.0.0.1:3000`, with a path when the service stands below one.
+        base_url: such as `http://127.0.0.1:3000`, with a path when the service stands below one; or
+            `unix:/path/of/socket`.
         timeout: seconds for which a call is repeated while the server cannot be reached or answers 429, 502, 503
             or 504. `Retry-After` is obeyed; a call whose next try would come later than that gives up at once.
         headers: sent with every request.
         on_retry: called with the error before a request is repeated, for a display or a log.
+        tls_ca: PEM file of the authorities that are trusted in the place of the usual ones.
+        tls_cert, tls_key: PEM files of the client's certificate and its key, where the server asks for one.
 
     Besides what each method says, they all raise UnreachableError when no answer could be had within the time, and
     ApiError when the answer is an error.
@@ -67,9 +73,13 @@ class Client:
         timeout: float = 30.0,
         headers: Mapping[str, str] | None = None,
         on_retry: Callable[[ClientError], None] | None = None,
+        tls_ca: File | None = None,
+        tls_cert: File | None = None,
+        tls_key: File | None = None,
     ) -> None:
         self.timeout = timeout
-        self._transport = Transport(base_url, headers=headers, on_retry=on_retry)
+        tls = Tls(tls_ca, tls_cert, tls_key)
+        self._transport = Transport(base_url, tls=tls, headers=headers, on_retry=on_retry)
 
     def __enter__(self) -> Self:
         return self

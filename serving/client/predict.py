@@ -6,15 +6,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, Self
 
-from serving.client.answers import ApiError
+from serving.client.answers import ApiError, LostError
 from serving.client.connections import AsyncHttpConnection, HttpConnection
 from serving.client.description import Description
-from serving.client.exchange import Dialect, Exchange, T, run, run_async
+from serving.client.exchange import Dialect, Exchange, Request, T, run, run_async
 from serving.client.inputs import Image, Inputs, Rows, Tensors
 from serving.client.native import Native
 from serving.client.open_inference import OpenInferenceHttp
 from serving.client.predictions import Prediction, ProtocolName
 from serving.client.tfserving import TfservingHttp
+from serving.client.tls import File, Tls
 from serving.client.transport import Deadline
 
 Transport = Literal["rest", "grpc"]
@@ -37,6 +38,9 @@ class _Conversation(ABC):
         protocol: ProtocolName = "native",
         transport: Transport = "rest",
         timeout: float = 5.0,
+        tls_ca: File | None = None,
+        tls_cert: File | None = None,
+        tls_key: File | None = None,
     ) -> None:
         if protocol not in _HTTP or transport not in DEFAULT_TARGETS:
             raise ValueError(f"there is no protocol {protocol} over {transport}")
@@ -44,11 +48,13 @@ class _Conversation(ABC):
             raise ValueError("the native protocol has no gRPC; choose tfserving or v2")
         self._timeout = timeout
         self._dialect = _HTTP[protocol]() if transport == "rest" else _grpc_dialect(protocol)
-        self._connection = self._connect(transport, target or DEFAULT_TARGETS[transport], timeout)
+        self._connection = self._connect(
+            transport, target or DEFAULT_TARGETS[transport], timeout, Tls(tls_ca, tls_cert, tls_key)
+        )
         self._descriptions: dict[str, Description] = {}
 
     @abstractmethod
-    def _connect(self, transport: Transport, target: str, timeout: float) -> _Connection:
+    def _connect(self, transport: Transport, target: str, timeout: float, tls: Tls) -> _Connection:
         """How this client sends."""
 
     def _describe(self, model: str) -> Exchange[Description]:
@@ -78,9 +84,14 @@ class Predictor(_Conversation):
     """Asks a server for predictions. `close` it, or use it in a `with` block.
 
     Args:
-        target: `host:port`, or for REST a URL; by default this machine and the transport's usual port.
+        target: `host:port`, with `https://` before it for TLS; for REST a URL, with a path where the service stands
+            below one; or `unix:/path/of/socket`. By default this machine and the transport's usual port.
         protocol: `native` are the service's own routes, which only REST has.
         timeout: seconds for a call; the server is told, and drops what would be late.
+        tls_ca: PEM file of the authorities that are trusted in the place of the usual ones.
+        tls_cert, tls_key: PEM files of the client's certificate and its key, where the server asks for one.
+
+    It may be shared by threads, and by processes that are forked: each process has its own connections.
 
     What a model takes and gives is asked once; make another client when the server has another version.
 
@@ -88,16 +99,22 @@ class Predictor(_Conversation):
     ValueError for what cannot be asked.
     """
 
-    def _connect(self, transport: Transport, target: str, timeout: float) -> _Connection:
+    def _connect(self, transport: Transport, target: str, timeout: float, tls: Tls) -> _Connection:
         if transport == "rest":
-            return HttpConnection(target, timeout)
+            return HttpConnection(target, timeout, tls)
         from serving.client.grpc_connections import GrpcConnection
 
-        return GrpcConnection(target, timeout)
+        return GrpcConnection(target, timeout, tls)
 
     def _run(self, exchange: Exchange[T]) -> T:
         deadline = Deadline.after(self._timeout)
-        return run(exchange, lambda request: self._connection.send(request, deadline))
+        return run(exchange, lambda request: self._send(request, deadline))
+
+    def _send(self, request: Request, deadline: Deadline) -> Any:
+        try:
+            return self._connection.send(request, deadline)
+        except LostError:  # it may have been idle for too long; whatever is asked here may be asked twice
+            return self._connection.send(request, deadline)
 
     def __enter__(self) -> Self:
         return self
@@ -148,16 +165,22 @@ class Predictor(_Conversation):
 class AsyncPredictor(_Conversation):
     """As `Predictor`, for programs with an event loop."""
 
-    def _connect(self, transport: Transport, target: str, timeout: float) -> _Connection:
+    def _connect(self, transport: Transport, target: str, timeout: float, tls: Tls) -> _Connection:
         if transport == "rest":
-            return AsyncHttpConnection(target, timeout)
+            return AsyncHttpConnection(target, timeout, tls)
         from serving.client.grpc_connections import AsyncGrpcConnection
 
-        return AsyncGrpcConnection(target, timeout)
+        return AsyncGrpcConnection(target, timeout, tls)
 
     async def _run(self, exchange: Exchange[T]) -> T:
         deadline = Deadline.after(self._timeout)
-        return await run_async(exchange, lambda request: self._connection.send(request, deadline))
+        return await run_async(exchange, lambda request: self._send(request, deadline))
+
+    async def _send(self, request: Request, deadline: Deadline) -> Any:
+        try:
+            return await self._connection.send(request, deadline)
+        except LostError:  # as in `Predictor`
+            return await self._connection.send(request, deadline)
 
     async def __aenter__(self) -> Self:
         return self

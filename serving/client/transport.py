@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 
+from serving.client.address import Address
 from serving.client.answers import ApiError, ClientError, UnreachableError, read_error
-from serving.client.proxies import without_proxy
+from serving.client.forks import PerProcess
+from serving.client.tls import Tls
 
 BUSY = frozenset({429, 502, 503, 504})
 """Statuses that pass by themselves: what the service says of its queues and outages, and proxies of the service."""
@@ -51,29 +53,20 @@ class Transport:
     """Connections to one server. `on_retry` is told why before a request is repeated."""
 
     def __init__(
-        self, base_url: str, *, headers: Mapping[str, str] | None, on_retry: Callable[[ClientError], None] | None
+        self,
+        base_url: str,
+        *,
+        tls: Tls,
+        headers: Mapping[str, str] | None,
+        on_retry: Callable[[ClientError], None] | None,
     ) -> None:
-        try:
-            url = httpx.URL(base_url)
-        except httpx.InvalidURL as error:
-            raise ValueError(f"base_url: {error}") from error
-        if url.scheme not in ("http", "https") or not url.host:
-            raise ValueError("base_url: http://host:port or https://host:port is required")
-        # A password in the URL goes to the server and not into messages.
-        self._shown_url = str(url.copy_with(userinfo=b"")).rstrip("/")
+        self._address = Address(base_url, tls, name="base_url")
         self._on_retry = on_retry
-        # Certificates are always judged; where there are none, reading the roots would double the time to start.
-        # Redirects are not followed, so plain HTTP stays that.
-        self._http = httpx.Client(
-            base_url=url,
-            headers=headers,
-            verify=url.scheme == "https",
-            follow_redirects=False,
-            mounts=without_proxy(url),
-        )
+        self._http = PerProcess(lambda: self._address.open(headers))
 
     def close(self) -> None:
-        self._http.close()
+        if (http := self._http.take()) is not None:
+            http.close()
 
     def request(self, method: str, path: str, *, deadline: Deadline, wait: float = 0.0, **content: Any) -> Answer:
         """Ask until there is an answer that will not change by itself, or `deadline`.
@@ -90,11 +83,9 @@ class Transport:
         while True:
             seconds = min(_ONE_ATTEMPT_SECONDS + wait, deadline.left() + _GRACE_SECONDS)
             try:
-                response = self._http.request(method, path, timeout=seconds, **content)
+                response = self._http.get().request(method, path, timeout=seconds, **content)
             except httpx.RequestError as error:
-                failure: ApiError | UnreachableError = UnreachableError(
-                    f"{self._shown_url} cannot be reached: {str(error) or type(error).__name__}"
-                )
+                failure: ApiError | UnreachableError = self._address.failure(error, within=seconds)
                 failure.__cause__ = error
             else:
                 if response.status_code not in BUSY:

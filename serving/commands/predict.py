@@ -54,8 +54,12 @@ _SHOWN_CLASSES = 5
 @click.option(
     "--target",
     metavar="HOST:PORT",
-    help="The server; for REST also a URL. Default: 127.0.0.1:8500 for gRPC, $SERVING_URL or port 3000 for REST.",
+    help="The server; `https://` before it is TLS, and for REST a path may follow. Default: 127.0.0.1:8500 for gRPC, "
+    "$SERVING_URL or port 3000 for REST.",
 )
+@click.option("--tls-ca", metavar="FILE", help="PEM file of the authorities to trust in the place of the usual ones.")
+@click.option("--tls-cert", metavar="FILE", help="PEM file of a certificate for a server that asks for one.")
+@click.option("--tls-key", metavar="FILE", help="PEM file of its key.")
 @click.option("--url", envvar="SERVING_URL", hidden=True)
 @click.option(
     "--timeout",
@@ -78,6 +82,9 @@ def predict(  # noqa: PLR0917 - click passes options by name
     protocol: str | None,
     transport: str,
     target: str | None,
+    tls_ca: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     url: str | None,
     timeout: float,
     top_k: int | None,
@@ -107,6 +114,9 @@ def predict(  # noqa: PLR0917 - click passes options by name
             protocol=protocol or ("v2" if transport == "grpc" else "native"),  # type: ignore[arg-type]
             transport=transport,  # type: ignore[arg-type]
             timeout=timeout,
+            tls_ca=tls_ca,
+            tls_cert=tls_cert,
+            tls_key=tls_key,
         ) as predictor:
             name = model or predictor.default_model()
             if metadata:
@@ -120,7 +130,7 @@ def predict(  # noqa: PLR0917 - click passes options by name
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except (ClientError, OSError) as error:
-        raise exits.Failure(exits.SERVER, str(error)) from error
+        raise exits.Failure(exits.SERVER, exits.one_line(str(error))) from error
     for line in map(_as_json, predictions) if as_json else _lines(predictions):
         click.echo(line)
     return exits.DONE

@@ -23,6 +23,10 @@ from serving.settings.grpc import GrpcSettings
 logger = logging.getLogger("serving.grpc")
 
 _LARGEST_METADATA = 16 * 1024
+_LEAST_PING_INTERVAL_MS = 1_000
+"""Clients use 10 s and more; a ping each second costs next to nothing."""
+_MOST_EARLY_PINGS = 4
+"""In a row, without any data in between; the next one ends the connection."""
 
 
 class GrpcServer:
@@ -49,6 +53,11 @@ class GrpcServer:
                 # An answer is as long as its request asks for.
                 ("grpc.max_send_message_length", -1),
                 ("grpc.max_metadata_size", _LARGEST_METADATA),
+                # Clients ping to keep a connection through proxies that end idle ones. The library allows one ping in
+                # five minutes between calls, and none more often than that; the third ends the connection.
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_recv_ping_interval_without_data_ms", _LEAST_PING_INTERVAL_MS),
+                ("grpc.http2.max_ping_strikes", _MOST_EARLY_PINGS),
             ]
         )
         calls = Calls(

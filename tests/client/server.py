@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import uvicorn
@@ -36,13 +38,32 @@ class _Http(uvicorn.Server):
 
 
 @contextmanager
-def serve(stored: Iterable[StoredModel], *, default: str = "") -> Iterator[Address]:
-    """Serve models under the names of their tags until the block ends."""
+def serve(
+    stored: Iterable[StoredModel], *, default: str = "", tls: tuple[Path, Path] | None = None, ca: Path | None = None
+) -> Iterator[Address]:
+    """Serve models under the names of their tags until the block ends.
+
+    Args:
+        tls: certificate and key, for both ports.
+        ca: of the clients that are let in.
+    """
     entry = ModelSettings(predict_in="api")
     served = Served(((each.tag.partition(":")[0], each, entry) for each in stored), default=default)
-    settings = with_grpc()
+    files = {} if tls is None else {"certificate_file": tls[0], "private_key_file": tls[1], "client_ca_file": ca}
+    settings = with_grpc(**files)
     port = free_port()
-    http = _Http(uvicorn.Config(served.app, host="127.0.0.1", port=port, lifespan="off", log_level="warning"))
+    config = uvicorn.Config(
+        served.app,
+        host="127.0.0.1",
+        port=port,
+        lifespan="off",
+        log_level="warning",
+        ssl_certfile=tls and tls[0],
+        ssl_keyfile=tls and str(tls[1]),
+        ssl_ca_certs=ca and str(ca),
+        ssl_cert_reqs=ssl.CERT_NONE if ca is None else ssl.CERT_REQUIRED,
+    )
+    http = _Http(config)
 
     async def run() -> None:
         rpc = served.grpc(settings)
@@ -54,7 +75,8 @@ def serve(stored: Iterable[StoredModel], *, default: str = "") -> Iterator[Addre
     thread.start()
     try:
         assert http.listens.wait(60)
-        yield Address(f"http://127.0.0.1:{port}", f"127.0.0.1:{settings.grpc.port}")
+        scheme, grpc = ("http", "") if tls is None else ("https", "https://")
+        yield Address(f"{scheme}://127.0.0.1:{port}", f"{grpc}127.0.0.1:{settings.grpc.port}")
     finally:
         http.should_exit = True
         thread.join(60)

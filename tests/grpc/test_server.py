@@ -25,6 +25,7 @@ from serving.settings.grpc import GrpcSettings
 from tests.app import Hold
 from tests.grpc.conftest import make_server, method, with_grpc
 from tests.grpc.requests import infer_images, infer_rows
+from tests.relay import Relay
 from tests.server import free_port
 
 pytestmark = pytest.mark.anyio
@@ -170,6 +171,25 @@ def test_an_address_that_is_not_ours_is_an_error() -> None:
 @pytest.mark.parametrize(("host", "expected"), [("127.0.0.1", "127.0.0.1:8500"), ("::1", "[::1]:8500")])
 def test_addresses_are_written_as_grpc_wants_them(host: str, expected: str) -> None:
     assert port.address(host, 8500) == expected
+
+
+@pytest.mark.parametrize(("interval_ms", "connections"), [(1_200, 1), (50, 2)], ids=["kept", "flood"])
+async def test_pings_between_calls_keep_a_connection_and_floods_end_it(
+    server: GrpcServer, interval_ms: int, connections: int
+) -> None:
+    """What the library allows by itself, the third ping in five minutes, is over after some seconds."""
+    options = [
+        ("grpc.keepalive_time_ms", interval_ms),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    with Relay("127.0.0.1", server.port) as relay:
+        async with grpc.aio.insecure_channel(relay.address, options=options) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            await check(health_pb2.HealthCheckRequest(), timeout=30)
+            await asyncio.sleep(6)  # five pings of 1.2 s
+            await check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert relay.connections == connections
 
 
 @pytest.fixture(scope="module")
