@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,6 +106,9 @@ class Job:
 _TIMES = ("created_at", "expires_at", "started_at", "finished_at", "next_attempt_at")
 # What reading an answer of another shape than ours ends in.
 _MISSHAPEN = (AttributeError, KeyError, TypeError, ValueError)
+_TAGS = re.compile(r"<(style|script)\b.*?</\1\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_LOOKED_AT = 4_000
+_SHOWN = 120
 _PLAIN = ("model", "attempts", "max_retries", "position")
 
 
@@ -179,7 +183,24 @@ def read_error(response: httpx.Response) -> ApiError:
         return ApiError(status, str(error["code"]), str(error["message"]), details, after)
     except _MISSHAPEN:
         # Something between here and the service answered, in words of its own.
-        return ApiError(status, f"http_{status}", response.reason_phrase or "an error without words", (), after)
+        return ApiError(status, f"http_{status}", f"{_received(response)}{_advice(response)}", (), after)
+
+
+def _received(response: httpx.Response) -> str:
+    """Where an answer came from that is not the service's, and what is in it, shortened."""
+    said = f"{response.status_code} {response.reason_phrase}".rstrip()
+    text = " ".join(_TAGS.sub(" ", response.text[:_LOOKED_AT]).split())
+    kind = response.headers.get("content-type", "").partition(";")[0] or "no content type"
+    what = f"{kind}: {text[:_SHOWN]!r}" if text else "an empty body"
+    return f"{response.url} answered {said} with {what}"
+
+
+def _advice(response: httpx.Response) -> str:
+    if response.is_redirect:
+        return f"; it redirects to {response.headers['location'][:_SHOWN]!r}, and redirects are not followed"
+    if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+        return "; a proxy wants a user and a password in its URL, or no_proxy has to name the host"
+    return ""
 
 
 def _make_stats(figures: Mapping[str, Any]) -> ModelStats:
@@ -192,7 +213,7 @@ def _make_stats(figures: Mapping[str, Any]) -> ModelStats:
 
 
 def _not_understood(response: httpx.Response, why: str) -> ApiError:
-    return ApiError(response.status_code, "not_understood", f"the answer of {response.url.path} is not ours: {why}")
+    return ApiError(response.status_code, "not_understood", f"the answer is not ours, as {why}: {_received(response)}")
 
 
 def _retry_after(text: str | None) -> float | None:

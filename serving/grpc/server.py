@@ -56,7 +56,7 @@ class GrpcServer:
                 # Clients ping to keep a connection through proxies that end idle ones. The library allows one ping in
                 # five minutes between calls, and none more often than that; the third ends the connection.
                 ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_recv_ping_interval_without_data_ms", _LEAST_PING_INTERVAL_MS),
+                ("grpc.http2.min_ping_interval_without_data_ms", _LEAST_PING_INTERVAL_MS),
                 ("grpc.http2.max_ping_strikes", _MOST_EARLY_PINGS),
             ]
         )

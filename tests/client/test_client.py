@@ -28,12 +28,13 @@ from serving.client import (
     UnreachableError,
     WaitTimeoutError,
 )
-from serving.client.answers import as_json, make_job, read_error
+from serving.client.answers import as_json, make_job, read_error, read_json
 from tests.jobs_stand_in import DROP, LOSE, Busy, StandIn, describe, done, failed
 from tests.pki import Authority
 from tests.server import free_port
 
 ROWS = [[5.1, 3.5, 1.4, 0.2]]
+REQUEST = httpx.Request("GET", "http://server/iris/metadata")
 RESULT = {"prediction": [[0.9, 0.05, 0.05]]}
 
 
@@ -168,6 +169,29 @@ def test_a_good_answer_of_something_else_is_not_taken_for_a_job(api: StandIn, cl
 
 
 @pytest.mark.parametrize(
+    ("status", "headers", "body", "words"),
+    [
+        (502, {"content-type": "text/html"}, b"<h1>Bad</h1> Gateway", "502 Bad Gateway with text/html: 'Bad Gateway'"),
+        (504, {}, b"", "504 Gateway Timeout with an empty body"),
+        (200, {"content-type": "text/html"}, b"<style>x</style><p>Log in", "with text/html: 'Log in'"),
+        (200, {}, b"", "200 OK with an empty body"),
+        (200, {"content-type": "application/json"}, b'{"name": "ir', 'application/json: \'{"name": "ir\''),
+        (200, {"content-type": "text/plain"}, b"x" * 9000, f"text/plain: '{'x' * 120}'"),
+        (308, {"location": "https://server/"}, b"", "redirects to 'https://server/', and redirects are not followed"),
+        (407, {}, b"", "a proxy wants a user and a password"),
+    ],
+)
+def test_answers_of_others_are_told_with_address_and_content(
+    status: int, headers: dict[str, str], body: bytes, words: str
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        read_json(httpx.Response(status, headers=headers, content=body, request=REQUEST))
+    assert "http://server/iris/metadata answered" in str(caught.value)
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
     ("header", "seconds"),
     [
         ("7", 7.0),
@@ -181,12 +205,12 @@ def test_a_good_answer_of_something_else_is_not_taken_for_a_job(api: StandIn, cl
 )
 def test_retry_after_in_every_form(header: str | None, seconds: float | None) -> None:
     headers = {} if header is None else {"Retry-After": header}
-    assert read_error(httpx.Response(503, headers=headers)).retry_after == seconds
+    assert read_error(httpx.Response(503, headers=headers, request=REQUEST)).retry_after == seconds
 
 
 def test_retry_after_as_a_date() -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
-    after = read_error(httpx.Response(503, headers={"Retry-After": moment})).retry_after
+    after = read_error(httpx.Response(503, headers={"Retry-After": moment}, request=REQUEST)).retry_after
     assert after is not None
     assert 60 < after <= 90
 
