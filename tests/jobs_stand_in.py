@@ -64,7 +64,7 @@ class StandIn:
     by_key: dict[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
-        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
+        self.server = ThreadingHTTPServer(("127.0.0.1", self.port), handler(self))
         self.server.daemon_threads = False
         self.port = self.server.server_address[1]
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
@@ -154,7 +154,7 @@ def failed(code: str, message: str) -> dict[str, Any]:
     return {"status": "failed", "attempts": 4, "error": {"code": code, "message": message}}
 
 
-def _handler(api: StandIn) -> type[BaseHTTPRequestHandler]:
+def handler(api: StandIn) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10
