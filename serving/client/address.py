@@ -10,6 +10,7 @@ import httpx
 
 from serving.client.answers import LostError, UnreachableError
 from serving.client.failures import meaning
+from serving.client.proxies import is_loopback, without_proxy
 from serving.client.tls import Tls
 
 _UNIX = "unix:"
@@ -61,6 +62,7 @@ class Address:
             "headers": headers,
             "verify": self._verify,
             "follow_redirects": False,
+            "mounts": without_proxy(self._url),
         }
 
     def open(self, headers: Mapping[str, str] | None = None) -> httpx.Client:
@@ -100,7 +102,7 @@ def _proxy(url: httpx.URL) -> str | None:
     """The proxy that the environment names for `url`, without its password."""
     proxies = getproxies()
     proxy = proxies.get(url.scheme) or proxies.get("all")
-    if not proxy or proxy_bypass(url.host):
+    if not proxy or is_loopback(url.host) or proxy_bypass(url.host):
         return None
     try:
         return str(httpx.URL(proxy).copy_with(userinfo=b""))

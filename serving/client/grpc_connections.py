@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import ip_address
 from typing import Any
 
 import grpc
@@ -14,6 +13,7 @@ from serving.client.exchange import GrpcRequest
 from serving.client.failures import ENDED, meaning
 from serving.client.forks import PerProcess
 from serving.client.grpc_forks import GATE
+from serving.client.proxies import is_loopback
 from serving.client.tls import Tls
 from serving.client.transport import Deadline
 
@@ -53,7 +53,7 @@ class _Target:
         self._tls = tls
         self._secure = scheme == "https" or tls.given
         self._options = list(_OPTIONS)
-        if _is_loopback(self.address):
+        if is_loopback(self.address.rpartition(":")[0].strip("[]")):
             self._options.append(("grpc.enable_http_proxy", 0))
 
     def open(self) -> grpc.Channel:
@@ -82,14 +82,6 @@ class _Target:
             (),
             float(after) if after.isdigit() else None,
         )
-
-
-def _is_loopback(address: str) -> bool:
-    host = address.rpartition(":")[0].strip("[]")
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class _Connection:
