@@ -77,7 +77,7 @@ def _environment_reads(module: Path) -> Iterator[int]:
 
 
 # Others read and set variables that are not settings: prometheus_client's directory, those of proxies, the one by which
-# BentoML's supervisor sees that it is in a container, where the models are that a server imported, and gRPC's for forks.
+# BentoML's supervisor sees that it is in a container, where the models are that a server imported, gRPC's for forks.
 MAY_READ_THE_ENVIRONMENT = {
     "serving.settings",
     "serving.settings.proxies",
