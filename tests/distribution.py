@@ -32,6 +32,7 @@ TOGETHER = {
         "tests/e2e/test_protocols_rest.py",
         "tests/e2e/test_proxies.py",
         "tests/e2e/test_wire.py",
+        "tests/field/test_requests.py",
         "tests/test_inventory.py",
     ),
     # TensorFlow, whose import takes seconds

@@ -13,7 +13,7 @@ import numpy as np
 from serving.store.models import ImagePreprocessing
 
 DIRECTORY = Path(__file__).with_name("images")
-FIELD = DIRECTORY / "field"
+FIELD = Path(__file__).parent.parent / "field/files"
 AS_IT_IS = ImagePreprocessing(width=64, height=32, interpolation="nearest")
 
 Quarters = tuple[tuple[int, int, int], ...]
