@@ -30,6 +30,7 @@ fault, which of 16 MB of nothing but faults takes seconds, in a thread as well, 
 _WIDE = 64
 """Columns from which a tuple type is too slow to build."""
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
+_decode_json = msgspec.json.Decoder(msgspec.Raw).decode
 _are_records = re.compile(rb'"data"\s*:\s*\[\s*\{').search
 
 
@@ -62,6 +63,7 @@ class RowsCodec(Codec[Tensors]):
         self._decode_row = msgspec.json.Decoder(self._row_type).decode
         self._decode_record = msgspec.json.Decoder(record).decode
         self._has_text = any(column.dtype == STRING for column in self.columns)
+        self._has_integers = any(DTYPES[column.dtype].numpy.kind in "iu" for column in self.columns)
         self._has_commas = self._has_text or any("," in column.name or "[" in column.name for column in self.columns)
 
     def _body_type(self, row: Any) -> Any:
@@ -102,12 +104,15 @@ class RowsCodec(Codec[Tensors]):
             except _DECODE_ERRORS as error:
                 raise from_msgspec(error, body) from error
         try:
-            values = (self._records if records else self._rows).model_validate_json(body).data  # type: ignore[attr-defined]
+            return self._build(self._validated(body, records=records))
         except ValidationError as error:
             raise from_validation(error) from error
+
+    def _validated(self, body: bytes, *, records: bool) -> list[Any]:
+        values: list[Any] = (self._records if records else self._rows).model_validate_json(body).data  # type: ignore[attr-defined]
         if records:
-            values = [[getattr(row, f"c{index}") for index in range(len(self.columns))] for row in values]
-        return self._build(values)
+            return [[getattr(row, f"c{index}") for index in range(len(self.columns))] for row in values]
+        return values
 
     def _has_too_much(self, body: bytes) -> bool:
         """Whether a large body can only be wrong, told within milliseconds: neither sign stands anywhere else in it."""
@@ -233,9 +238,20 @@ class RowsCodec(Codec[Tensors]):
                 return msgspec.structs.astuple(self._decode_record(text))
             return self._decode_row(text)
         except _DECODE_ERRORS as error:
+            if self._has_integers and (values := self._read_as_body(text)) is not None:
+                return values
             kind = "values" if self._has_text else "finite numbers"
             errors[index] = f"values: a list of {len(self.columns)} {kind} is required: {msgspec_text(error)}"
             return ["" if column.dtype == STRING else 0 for column in self.columns]
+
+    def _read_as_body(self, text: str) -> Any:
+        """The values of a row that `/predict` takes and msgspec does not: whole numbers that are written as 3.0."""
+        try:
+            _decode_json(text)  # one value, and nothing after it
+            (values,) = self._validated(b'{"data":[' + text.encode() + b"]}", records=_is_object(text))
+        except (*_DECODE_ERRORS, ValidationError):
+            return None
+        return values
 
     def row_answers(self, outputs: Tensors) -> RowAnswers:
         allow_nan = self.metadata.allow_nan

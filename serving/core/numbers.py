@@ -19,7 +19,8 @@ BLANKS = " \t"
 """What may stand before and after a value that is not text."""
 BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 """In small letters."""
-_MISSING = frozenset({"nan", "na", "n/a", "null", "none", "nil", "-", "?"})
+MISSING = frozenset({"", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
+"""What other programs write for a value that is missing, in small letters. In a column of text it is text."""
 _INFINITE = frozenset({"inf", "infinity"})
 _LONGEST_SHOWN = 40
 _is_number = re.compile(NUMBER).fullmatch
@@ -37,13 +38,14 @@ def read_value(text: str, dtype: str) -> str | bool | int | float | None:
     if known.is_text:
         return text
     text = text.strip(BLANKS)
-    if not text:
+    is_number = _is_number(text)
+    if not is_number and text.lower() in MISSING:
         return None
     if known.numpy.kind == "b":
         if (truth := BOOLEANS.get(text.lower())) is None:
             raise ValueError(f"{_shown(text)} is neither true nor false")
         return truth
-    if not _is_number(text):
+    if not is_number:
         raise ValueError(f"{_shown(text)} is not a number: {_why(text)}")
     value = float(text)
     if known.is_float:
@@ -67,8 +69,8 @@ def _shown(text: str) -> str:
 
 def _why(text: str) -> str:
     """What to change in a text that is no number."""
-    if text.lower() in _MISSING:
-        return "a missing value is an empty one"
+    if text in ("-", "?", "."):
+        return "a missing value is an empty one, or NA"
     if text.lower().lstrip("+-") in _INFINITE:
         return "numbers have to be finite"
     if any(letter.isdigit() and not letter.isascii() for letter in text):

@@ -435,6 +435,15 @@ def test_rows_of_a_database_are_lists_or_records() -> None:
         assert codec.check_row(json.dumps(row)) is None
 
 
+def test_a_whole_number_of_a_row_is_written_as_in_a_body() -> None:
+    codec = adults()
+    row = '[31, 2.0, "Paris", true]'
+    assert codec.check_row(row) is None
+    assert same(codec.read_row(row, None), both(codec, body([[31, 2, "Paris", True]])))
+    for wrong in ('[31, 2.5, "Paris", true]', f"{row},{row}", f'{row}],"data":[{row}', '[31, 2.0, "Paris", true'):
+        assert codec.check_row(wrong) is not None
+
+
 @pytest.mark.parametrize(
     ("row", "field"),
     [
