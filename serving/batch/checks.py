@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 from serving import codecs
+from serving.batch.reading.judge import Table
 from serving.codecs.base import Codec
 from serving.codecs.opening import open_codec
 from serving.codecs.rows import RowsCodec
-from serving.core.columns import Column
 from serving.core.errors import ModelError
 from serving.settings import Settings
 from serving.store.models import check_versions, open_model
@@ -55,18 +55,6 @@ def _is_own(method: Callable[..., Any]) -> bool:
     return not method.__module__.startswith(f"{codecs.__name__}.")
 
 
-class Table(NamedTuple):
-    """What the rows of a model are, for files of columns.
-
-    Attributes:
-        columns: in the order of the model.
-        allow_nan: whether a missing number is a value.
-    """
-
-    columns: Sequence[Column]
-    allow_nan: bool
-
-
 class RowChecks:
     """Judges rows before they are inserted. A codec is opened when there is a row of its model, and then kept.
 
@@ -106,7 +94,7 @@ class RowChecks:
             ModelError: as `codec`.
         """
         codec = self.codec(model)
-        return Table(codec.columns, codec.metadata.allow_nan) if isinstance(codec, RowsCodec) else None
+        return Table.of(codec.metadata) if isinstance(codec, RowsCodec) else None
 
     def check(self, model: str, text: str) -> str | None:
         """What is wrong with the JSON of a row's values; `None` when `model` can read it. Opens no file of the row.

@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import select
 
 from serving.batch.database import Database
-from serving.batch.row_files import FileFormat
+from serving.batch.reading.kinds import Format
 from serving.batch.scope import Scope
 from serving.batch.tables import Item, Status, json_text
 from serving.core.errors import ConfigurationError
@@ -34,6 +34,7 @@ COLUMNS = (
     "created_at",
     "updated_at",
 )
+_FORMATS: dict[str, Format] = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 _JSON = ("values", "prediction")
 _decode = msgspec.json.Decoder(msgspec.Raw).decode
 
@@ -43,10 +44,18 @@ class _Writer(Protocol):
         """Rows as in COLUMNS; JSON is text, times have their zone."""
 
 
+def format_of(file: Path) -> Format:
+    """The format that the suffix of a file's name says. Raises ConfigurationError when it says none."""
+    try:
+        return _FORMATS[file.suffix.lower()]
+    except KeyError:
+        raise ConfigurationError(f"{file}: give --format; the name does not end in {', '.join(_FORMATS)}") from None
+
+
 def export(
     database: Database,
     file: Path | None,
-    form: FileFormat,
+    form: Format,
     *,
     scope: Scope,
     status: Status | None,
@@ -85,7 +94,7 @@ def _pages(database: Database, scope: Scope, status: Status | None) -> Iterator[
 
 
 @contextmanager
-def _opened(file: Path | None, form: FileFormat) -> Iterator[_Writer]:
+def _opened(file: Path | None, form: Format) -> Iterator[_Writer]:
     if file is None:
         if form == "parquet":
             raise ConfigurationError("Parquet goes to a file, not to standard output")
@@ -107,8 +116,8 @@ def _opened(file: Path | None, form: FileFormat) -> Iterator[_Writer]:
             new.unlink()
 
 
-def _writer(output: IO[bytes], form: FileFormat) -> _Writer:
-    makers: dict[FileFormat, Callable[[IO[bytes]], _Writer]] = {
+def _writer(output: IO[bytes], form: Format) -> _Writer:
+    makers: dict[Format, Callable[[IO[bytes]], _Writer]] = {
         "csv": _Csv,
         "jsonl": _JsonLines,
         "parquet": _Parquet,

@@ -16,7 +16,8 @@ from serving.batch.database import Database
 from serving.batch.database_url import Kind
 from serving.batch.mysql import many_rows
 from serving.batch.postgresql import copy_rows
-from serving.batch.row_files import Line
+from serving.batch.reading import SHOWN_ROWS
+from serving.batch.reading.lines import Line
 from serving.batch.tables import ITEMS
 from serving.core.errors import ConfigurationError
 
@@ -27,6 +28,8 @@ _BATCH_ROWS = 10_000
 class Loaded:
     loaded: int
     rejected: int
+    first_rejects: list[str]
+    """The first 20: file, line and reason."""
 
 
 def load(
@@ -53,6 +56,7 @@ def load(
         sqlalchemy.exc.DBAPIError: nothing has been inserted.
     """
     total = rejected = 0
+    first_rejects: list[str] = []
     with ExitStack() as stack:
         file: IO[bytes] | None = None
         connection = stack.enter_context(database.write())
@@ -67,12 +71,15 @@ def load(
                     continue
                 bad += 1
                 file = file or stack.enter_context(_new(rejects))
-                file.write(msgspec.json.encode({"line": line.number, "error": error, "text": line.values}) + b"\n")
+                if len(first_rejects) < SHOWN_ROWS:
+                    first_rejects.append(f"{line.file}, line {line.number}: {error}")
+                reject = {"file": line.file, "line": line.number, "error": error, "text": line.text or line.values}
+                file.write(msgspec.json.encode(reject) + b"\n")
             insert_rows(connection, database.kind, good)
             total += len(good)
             rejected += bad
             advance(len(good), bad)
-    return Loaded(total, rejected)
+    return Loaded(total, rejected, first_rejects)
 
 
 def insert_rows(connection: Connection, kind: Kind, rows: Sequence[tuple[str, str]]) -> None:

@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serving.commands.batch_options import Deadline, Duration, opened, scope_of, scope_options, served_model
+from serving.commands.batch_options import (
+    Deadline,
+    Duration,
+    opened,
+    reading_options,
+    rejects_of,
+    require_input,
+    scope_of,
+    scope_options,
+    served_model,
+    show_bad_rows,
+    skipped_text,
+)
 from serving.commands.exits import DONE, FAILED, INTERRUPTED, ROWS_FAILED, TIMED_OUT, Failure
 from serving.commands.score_files import score_files
 
 if TYPE_CHECKING:
+    from serving.batch.reading.options import ReadOptions
     from serving.batch.scope import Policy
     from serving.batch.scorer import Summary
 
@@ -20,7 +33,7 @@ _format = click.option(
     "--format",
     "form",
     type=click.Choice(["csv", "jsonl", "parquet"]),
-    help="Format of FILE. Default: its suffix.",
+    help="Format of INPUT or FILE. Default: its suffix.",
 )
 
 
@@ -45,58 +58,58 @@ def init() -> None:
 
 
 @batch.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", metavar="INPUT")
 @click.option(
     "--model",
     metavar="NAME",
     help="Model for rows that do not name one. Default: `default_model` of the configuration.",
 )
 @_format
-@click.option(
-    "--columns",
-    metavar="NAME,...",
-    help="Columns with the values, in the order of the model. Default: the JSON in the column `values`, else the "
-    "columns of the model by their names, else all columns but `model`.",
-)
+@reading_options
 @click.option(
     "--rejects",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="File for the lines that cannot be scored; it must not exist. Default: FILE.rejected, beside FILE.",
+    help="File for the lines that cannot be scored; it must not exist. Default: INPUT.rejected, beside INPUT; of a "
+    "glob or URL rows.rejected.",
 )
-def load(file: Path, model: str | None, form: Any, columns: str | None, rejects: Path | None) -> int:
-    """Insert the good rows of FILE (CSV, JSON lines, Parquet), all of them or none.
+def load(source: str, model: str | None, form: Any, options: ReadOptions, rejects: Path | None) -> int:
+    """Insert the good rows of INPUT (CSV, JSON lines, Parquet), all of them or none.
 
-    A line of JSON is a list of values, or an object with `values` and, unless --model is right for it, `model`. The
-    values of a row are a list or an object by column name. Lines that cannot be scored are rejected, with their
-    number and the reason; the exit status is then 3.
+    INPUT is a file, a directory or a glob, or a URL of one, as of score-files. A line of JSON is a list of values, an
+    object by column name, or an object with `values` and, unless --model is right for it, `model`. CSV and Parquet may
+    have these as columns too. Lines that cannot be scored are rejected, with their number and the reason; the exit
+    status is then 3.
     """
     from serving.batch.checks import RowChecks
     from serving.batch.loading import load as load_lines
-    from serving.batch.row_files import format_of, read_lines
+    from serving.batch.reading.lines import read_lines
+    from serving.batch.reading.sources import find_source
     from serving.commands.batch_display import Bar, summarise
 
-    rejected_to = rejects or file.with_name(f"{file.name}.rejected")
+    require_input(source)
     with opened() as (database, settings), Bar() as bar:
+        found = find_source(source, form)
+        rejected_to = rejects or rejects_of(source)
         checks = RowChecks.of(settings)
         default = served_model(settings, model)
-        lines = read_lines(
-            file,
-            form or format_of(file),
-            columns=columns.split(",") if columns else None,
-            table=lambda name: checks.table(name or default),
-        )
         done = load_lines(
             database,
-            lines,
+            read_lines(found, options, lambda name: checks.table(name or default)),
             model=default,
             check=checks.check,
             rejects=rejected_to,
             advance=lambda good, bad: bar.advance(succeeded=good, failed=bad),
         )
-    summary = {"loaded": done.loaded, "rejected": done.rejected, "rejects": str(rejected_to) if done.rejected else None}
+    show_bad_rows(done.first_rejects, done.rejected)
+    summary = {
+        "loaded": done.loaded,
+        "rejected": done.rejected,
+        "rejects": str(rejected_to) if done.rejected else None,
+        "skipped": found.skipped,
+    }
     text = f"{done.loaded:,} rows loaded" + (f", {done.rejected:,} lines in {rejected_to}" if done.rejected else "")
-    summarise(summary, text)
+    summarise(summary, text + skipped_text(found.skipped))
     return ROWS_FAILED if done.rejected else DONE
 
 
@@ -226,7 +239,7 @@ def export(  # noqa: PLR0917 - click passes options by name
 ) -> None:
     """Write rows with their predictions to FILE, in the order of their ids. `-` is standard output."""
     from serving.batch.exporting import export as export_rows
-    from serving.batch.row_files import format_of
+    from serving.batch.exporting import format_of
     from serving.batch.tables import Status
     from serving.commands.batch_display import Bar, summarise
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -97,6 +99,85 @@ def scope_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say how files of rows are written; the command gets them as `options`."""
+    from serving.batch.reading.options import ReadOptions
+
+    @wraps(command)
+    def with_options(
+        *, columns: str, delimiter: str, decimal: str, encoding: str, no_header: bool, **others: Any
+    ) -> Any:
+        try:
+            options = ReadOptions.parse(columns, delimiter, decimal, encoding, no_header=no_header)
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+        return command(options=options, **others)
+
+    options = [
+        click.option(
+            "--columns",
+            metavar="NAME,...",
+            help="Columns with the values, in the order of the model; with --no-header their numbers from 1. Default: "
+            "the columns of the model by their names.",
+        ),
+        click.option(
+            "--delimiter",
+            metavar="SIGN",
+            help="Sign between the values of CSV, or tab. Default: a comma; a tab in .tsv.",
+        ),
+        click.option(
+            "--decimal", type=click.Choice([".", ","]), help="Decimal sign of numbers in CSV. Default: a point."
+        ),
+        click.option(
+            "--encoding",
+            metavar="NAME",
+            help="Encoding of text, such as cp1252. Default: a byte order mark, else UTF-8.",
+        ),
+        click.option(
+            "--no-header",
+            is_flag=True,
+            help="The first line of CSV is a row. Default: it is one where it plainly has no names.",
+        ),
+    ]
+    decorated: Callable[..., Any] = with_options
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+def show_bad_rows(shown: Sequence[str], number: int) -> None:
+    """The first bad rows of files, on standard error."""
+    from serving.commands.exits import one_line
+
+    for line in shown:
+        click.echo(one_line(line), err=True)
+    if number > len(shown):
+        click.echo(f"and {number - len(shown):,} more", err=True)
+
+
+def skipped_text(names: Sequence[str]) -> str:
+    """The files of a directory that are no rows, for the end of a sentence."""
+    return f"; skipped {', '.join(names)}" if names else ""
+
+
+def require_input(source: str) -> None:
+    """Raises click.UsageError where a path is wrong; a glob or a URL is judged when it is read."""
+    if not _is_pattern(source) and not Path(source).exists():
+        raise click.UsageError(f"there is no such file: {source}")
+
+
+def _is_pattern(source: str) -> bool:
+    return "://" in source or any(sign in source for sign in "*?[")
+
+
+def rejects_of(source: str) -> Path:
+    """Where the bad lines of an input go: beside it, or in the working directory where it is no path."""
+    if _is_pattern(source) and not Path(source).exists():
+        return Path("rows.rejected")
+    path = Path(source)
+    return path.with_name(f"{path.name}.rejected")
 
 
 def scope_of(

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from serving.commands.batch_options import reading_options, show_bad_rows, skipped_text
 from serving.commands.exits import DONE, FAILED, ROWS_FAILED, Failure
 from serving.core.errors import ConfigurationError, ModelError
 
 if TYPE_CHECKING:
     from serving.batch.files.run import Runner
+    from serving.batch.files.target import TargetFormat
+    from serving.batch.reading.options import ReadOptions
     from serving.settings import Settings
     from serving.settings.models import ModelSettings
     from serving.store.models import StoredModel
@@ -32,16 +35,12 @@ _STORES = ("botocore", "aiobotocore", "gcsfs", "google", "aiohttp")
     metavar="NAME",
     help="Model of rows. Default: `default_model` of the configuration, else the only model of rows.",
 )
-@click.option(
-    "--columns",
-    metavar="NAME,...",
-    help="Columns with the values, in the order of the model. Default: the columns of the model by their names.",
-)
+@reading_options
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["parquet", "csv"]),
-    help="Format of OUTPUT. Default: its suffix, else the format of INPUT.",
+    help="Format of OUTPUT. Default: its suffix, else csv for CSV and parquet for others.",
 )
 @click.option(
     "--part-rows",
@@ -75,15 +74,15 @@ def score_files(  # noqa: PLR0917 - click passes options by name
     source: str,
     target: str,
     name: str | None,
-    columns: str | None,
-    format_: str | None,
+    options: ReadOptions,
+    format_: TargetFormat | None,
     part_rows: int,
     batch_rows: int,
     threads: int | None,
     address: str | None,
     actors: int | None,
 ) -> int:
-    """Score the rows of Parquet or CSV files with a model of rows.
+    """Score the rows of files (CSV, JSON lines, Parquet) with a model of rows.
 
     INPUT is a file, a directory or a glob, OUTPUT a directory of parts; both may be URLs such as s3://bucket/rows.
     The columns of INPUT are kept. A classification adds probabilities and label, a regression adds prediction, another
@@ -109,8 +108,8 @@ def score_files(  # noqa: PLR0917 - click passes options by name
             source,
             target,
             model,
-            columns=columns.split(",") if columns else (),
-            target_format=format_,  # type: ignore[arg-type]  # click has judged it
+            options=options,
+            target_format=format_,
             part_rows=part_rows,
             batch_rows=batch_rows,
         )
@@ -124,7 +123,9 @@ def score_files(  # noqa: PLR0917 - click passes options by name
         f"{summary.rows:,} rows in {summary.parts} parts, {summary.failed:,} failed, by {summary.model_tag}; "
         f"{summary.rows_per_second:,} rows/s for {duration(summary.seconds)}"
     )
-    summarise(asdict(summary), text)
+    show_bad_rows(summary.first_failed, summary.failed)
+    shown = {name: value for name, value in asdict(summary).items() if name != "first_failed"}
+    summarise(shown, text + skipped_text(summary.skipped))
     return ROWS_FAILED if summary.failed else DONE
 
 
@@ -179,11 +180,9 @@ def _as_failures() -> Iterator[None]:
     """End the command with one line for errors that an operator can mend."""
     import pyarrow
 
-    from serving.batch.files import FilesError
-
     try:
         yield
-    except (FilesError, ConfigurationError, ModelError, OSError, pyarrow.ArrowException) as error:
+    except (ConfigurationError, ModelError, OSError, pyarrow.ArrowException) as error:
         raise Failure(FAILED, str(error) or type(error).__name__) from error
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _STORES:

@@ -24,7 +24,7 @@ import pytest
 from serving.batch.database import Database
 from serving.batch.exporting import COLUMNS, export
 from serving.batch.loading import load
-from serving.batch.row_files import Line
+from serving.batch.reading.lines import Line
 from serving.batch.schedule import run_every
 from serving.batch.scope import Scope
 from serving.batch.state import items_by_model
@@ -63,11 +63,13 @@ def run(url: str, capsys: pytest.CaptureFixture[str]) -> Run:  # noqa: ARG001 - 
 
 def test_from_a_file_to_predictions_and_back(model_store: Path, run: Run, tmp_path: Path) -> None:  # noqa: ARG001
     file = tmp_path / "rows.csv"
-    file.write_text("a,b,c,d\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n1,2,3\n")
+    file.write_text("sepal_length,sepal_width,petal_length,petal_width\n5.1,3.5,1.4,0.2\n6.7,3.0,5.2,2.3\n1,2,3\n")
     assert run("init") == (0, {"before": None, "after": "0002"}, "")
     rejected = tmp_path / "rows.csv.rejected"
-    assert run("load", str(file)) == (3, {"loaded": 2, "rejected": 1, "rejects": str(rejected)}, "")
-    assert json.loads(rejected.read_text()) == {"line": 4, "error": "3 fields instead of 4", "text": "1,2,3"}
+    error = "3 values, and there are 4 columns"
+    found = {"loaded": 2, "rejected": 1, "rejects": str(rejected), "skipped": []}
+    assert run("load", str(file)) == (3, found, f"{file}, line 4: {error}\n")
+    assert json.loads(rejected.read_text()) == {"file": str(file), "line": 4, "error": error, "text": "1,2,3"}
     status, summary, _ = run("score")
     assert status == 0
     assert (summary["run"], summary["outcome"], summary["claimed"], summary["succeeded"]) == (1, "done", 2, 2)
@@ -102,14 +104,11 @@ def test_a_table_of_strings_and_numbers_goes_by_the_names_of_its_columns(run: Ru
     lines.write_text('["Bern",10.5,2]\n{"model":"flats","values":{"rooms":0,"area":5,"city":"007"}}\n')
     run("init")
     assert run("load", str(csv_file), "--model", "flats")[:2] == (
-        3, {"loaded": 2, "rejected": 2, "rejects": f"{csv_file}.rejected"}
+        3, {"loaded": 2, "rejected": 2, "rejects": f"{csv_file}.rejected", "skipped": []}
     )  # fmt: skip
     rejected = [json.loads(line) for line in Path(f"{csv_file}.rejected").read_text().splitlines()]
-    assert [(each["line"], each["error"].partition(":")[0]) for each in rejected] == [
-        (3, "not a number"),
-        (5, "values"),
-    ]
-    assert run("load", str(parquet), "--model", "flats")[:2] == (0, {"loaded": 2, "rejected": 0, "rejects": None})
+    assert [(each["line"], each["error"].partition(":")[0]) for each in rejected] == [(3, "Rooms"), (5, "Rooms")]
+    assert run("load", str(parquet), "--model", "flats")[1]["loaded"] == 2
     # The first line names no model, and there is no default_model.
     assert run("load", str(lines))[1]["rejected"] == 1
     assert json.loads(Path(f"{lines}.rejected").read_text())["error"] == "the row names no model; served: flats"
@@ -217,8 +216,8 @@ def test_a_file_is_loaded_as_a_whole_or_not_at_all(database: Database, tmp_path:
         return None if model == "iris" and values.startswith("[") else "not a list"
 
     def lines(*, torn: bool) -> Iterator[Line]:
-        yield from (Line(number, None, json.dumps([number, 1, 1, 1])) for number in range(10_001))
-        yield Line(10_002, "iris", "it's bad \\ \t 100%")
+        yield from (Line("a", number, None, json.dumps([number, 1, 1, 1])) for number in range(10_001))
+        yield Line("a", 10_002, "iris", "it's bad \\ \t 100%")
         if torn:
             raise OSError("the disk is gone")
 

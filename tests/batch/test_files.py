@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gzip
 import json
 import os
 import signal
@@ -91,11 +92,11 @@ BAD: dict[str, Any] = {
 }
 REASONS = [
     None,
-    "sepal_length: the value is missing",
-    "sepal_length: not a finite number",
-    "sepal_length: not a finite number",
-    "sepal_length: too large for a float32",
-    "sepal_width: not a number",
+    "sepal_length: the value is missing; the model takes float32",
+    "sepal_length: the value is missing; the model takes float32",
+    "sepal_length: 'inf' is not a number: numbers have to be finite",
+    "sepal_length: '1e+300' is too large for float32",
+    "sepal_width: 'three' is not a number: write it as JSON does, such as 5.1, -3 or 1e-7",
     None,
 ]
 
@@ -103,19 +104,19 @@ REASONS = [
 def test_bad_rows_fail_alone(command: Command, engine: Scored, tmp_path: Path) -> None:
     write(tmp_path / "rows.parquet", {name: values[:7] for name, values in BAD.items()})
     status, summary, errors = command(tmp_path / "rows.parquet", tmp_path / "out")
-    assert (status, summary["rows"], summary["failed"], errors) == (3, 7, 5, "")
+    assert (status, summary["rows"], summary["failed"]) == (3, 7, 5)
+    shown = [f"{tmp_path}/rows.parquet, row {row}: {why}" for row, why in enumerate(REASONS, 1) if why]
+    assert errors.splitlines() == shown
     rows = read(tmp_path / "out")
     assert [row["error"] for row in rows] == REASONS
     check(rows, engine)
 
 
-def test_a_column_of_something_else_fails_every_row(command: Command, tmp_path: Path) -> None:
+def test_a_column_of_something_else_is_one_error(command: Command, tmp_path: Path) -> None:
     days = pa.array([1, None], pa.date32())
     write(tmp_path / "rows.parquet", {name: [1.0, 1.0] for name in COLUMNS} | {"petal_width": days})
-    assert command(tmp_path / "rows.parquet", tmp_path / "out")[0] == 3
-    assert [row["error"] for row in read(tmp_path / "out")] == [
-        "petal_width: not a number", "petal_width: the value is missing"
-    ]  # fmt: skip
+    status, _, errors = command(tmp_path / "rows.parquet", tmp_path / "out")
+    assert (status, "the column petal_width is date32" in errors) == (1, True)
 
 
 def test_a_row_whose_probabilities_are_not_finite_fails(engine: Scored, tmp_path: Path) -> None:
@@ -181,15 +182,16 @@ def test_csv_is_kept_as_it_is_written(command: Command, engine: Scored, tmp_path
         "z,5.1,3.5,NaN,0.2\r\n"
     )
     status, summary, errors = command(tmp_path / "rows.csv", tmp_path / "out")
-    assert (status, summary["rows"], summary["failed"], errors) == (3, 6, 4, "")
+    assert (status, summary["rows"], summary["failed"]) == (3, 6, 4)
+    assert [int(line.split("line ")[1].split(":")[0]) for line in errors.splitlines()] == [4, 5, 6, 7]
     rows = csv_rows(tmp_path / "out")
     assert {row["code"]: row["error"] for row in rows} == {
         "007": None,
         'a "b", c': None,
-        None: "Sepal.Length: the value is missing",
-        "x": "3 columns, the header has 5",
-        "y": "6 columns, the header has 5",
-        "z": "petal length (cm): not a finite number",
+        None: "Sepal.Length: the value is missing; the model takes float32",
+        "x": "3 values, and there are 5 columns",
+        "y": "6 values, and there are 5 columns",
+        "z": "petal length (cm): the value is missing; the model takes float32",
     }
     first = rows[0]
     assert [first[name] for name in list(first)[1:5]] == ["5.10", "3.5", "1.4", "0.2"]
@@ -198,14 +200,58 @@ def test_csv_is_kept_as_it_is_written(command: Command, engine: Scored, tmp_path
     assert (first["label"], first["model_tag"]) == ("setosa", engine.model.tag)
 
 
-def test_csv_in_parts_is_the_same_as_in_one(command: Command, tmp_path: Path) -> None:
-    lines = [f"{number}," + ",".join(map(str, row)) for number, row in enumerate(features(5000))]
-    (tmp_path / "rows.csv").write_text("\n".join([",".join(["id", *COLUMNS]), *lines]))
+@pytest.mark.parametrize("first", ["id,{}\n", "\ufeffsep=,\r\nid,{}\r\n", '"id",{}\n', ""])
+def test_csv_in_parts_is_the_same_as_in_one(command: Command, tmp_path: Path, first: str) -> None:
+    ids = [f"{number}," if first else "" for number in range(5000)]
+    lines = [name + ",".join(map(str, row)) for name, row in zip(ids, features(5000), strict=True)]
+    (tmp_path / "rows.csv").write_text(first.format(",".join(COLUMNS)) + "\n".join(lines), newline="")
     assert command(tmp_path / "rows.csv", tmp_path / "one")[1]["parts"] == 1
     status, summary, _ = command(tmp_path / "rows.csv", tmp_path / "many", "--part-rows", 1000, "--batch-rows", 64)
     assert (status, summary["rows"]) == (0, 5000)
     assert summary["parts"] > 2
     assert csv_rows(tmp_path / "many") == csv_rows(tmp_path / "one")
+
+
+def test_a_quoted_line_break_is_never_cut(command: Command, tmp_path: Path) -> None:
+    lines = [f'"{number}\nsaid ""hi""\n",' + ",".join(map(str, row)) for number, row in enumerate(features(4000))]
+    (tmp_path / "rows.csv").write_text("\n".join([",".join(["id", *COLUMNS]), *lines, '"torn",1', ""]))
+    status, summary, errors = command(tmp_path / "rows.csv", tmp_path / "many", "--part-rows", 1000)
+    assert (status, summary["rows"], summary["failed"]) == (3, 4001, 1)
+    assert summary["parts"] > 2
+    assert "rows.csv, line 12002: 2 values, and there are 5 columns" in errors
+    assert [row["id"] for row in csv_rows(tmp_path / "many")][:4000] == [f'{n}\nsaid "hi"\n' for n in range(4000)]
+
+
+@pytest.mark.parametrize("name", ["rows.csv.gz", "rows.csv"])
+def test_what_cannot_be_cut_is_one_part(command: Command, engine: Scored, tmp_path: Path, name: str) -> None:
+    lines = [",".join(COLUMNS).replace(",", ";"), *(";".join(map(str, row)) for row in features(3000)), "x;1;1;1"]
+    content = "\r".join(lines)
+    file = tmp_path / name
+    file.write_bytes(gzip.compress(content.encode()) if name.endswith("gz") else content.encode("utf-16"))
+    arguments = ("--part-rows", 1000, "--batch-rows", 100, "--delimiter", ";")
+    status, summary, errors = command(file, tmp_path / "out", *arguments)
+    assert (status, summary["rows"], summary["failed"], summary["parts"]) == (3, 3001, 1, 1)
+    assert f"{file}, line 3002: sepal_length: 'x' is not a number" in errors
+    check(csv_rows(tmp_path / "out")[::100], engine)
+    assert command(file, tmp_path / "out", *arguments, "--decimal", ".")[0] == 1, "what is pinned is another reading"
+
+
+def test_json_lines_are_kept_as_they_are(command: Command, engine: Scored, tmp_path: Path) -> None:
+    lines = [
+        "[5.1,3.5,1.4,0.2]",
+        '{"id":7,"petal_width":0.2,"petal_length":1.4,"sepal_width":3.5,"Sepal Length":5.1}',
+        "[5.1,3.5,1.4]",
+        '{"model":"other","values":[5.1,3.5,1.4,0.2]}',
+        "{",
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    status, summary, errors = command(tmp_path / "rows.jsonl", tmp_path / "out")
+    assert (status, summary["rows"], summary["failed"]) == (3, 5, 3)
+    assert [line.split("line ")[1][0] for line in errors.splitlines()] == ["3", "4", "5"]
+    rows = read(tmp_path / "out")
+    assert [row["line"] for row in rows] == lines
+    expected = engine.predict(np.array([[5.1, 3.5, 1.4, 0.2]], np.float32))[0]
+    assert [row["probabilities"] for row in rows[:2]] == [expected.tolist()] * 2
 
 
 def test_one_format_to_the_other(command: Command, engine: Scored, tmp_path: Path) -> None:
@@ -275,8 +321,8 @@ def test_a_table_of_strings_and_numbers_by_name_in_any_order(tmp_path: Path, for
         }
         write(source, columns)
     rows = scored(stored, source, tmp_path / "out")
-    assert [row["error"] for row in rows] == [
-        None, None, None, "Rooms: not a whole number", "area: not a number", "Rooms: the value is missing"
+    assert [(row["error"] or "").partition(";")[0].partition(": write")[0] for row in rows] == [
+        "", "", "", "Rooms: '1.5' is not a whole number", "area: 'big' is not a number", "Rooms: the value is missing"
     ]  # fmt: skip
     found = [json.loads(row["probabilities"]) if format_ == "csv" else row["probabilities"] for row in rows[:3]]
     np.testing.assert_allclose(found, [example_models.flats_expected(*row) for row in FLATS], rtol=1e-5)
@@ -295,11 +341,17 @@ def test_columns_of_another_type_are_explained(tmp_path: Path) -> None:
         },
     )
     rows = scored(stored, source, tmp_path / "out")
-    assert [row["error"] for row in rows] == ["area: too large for a float32", None, "city: the value is missing"]
-    write(source, {"city": [b"x"], "area": [1.0], "rooms": [1]})
-    assert [row["error"] for row in scored(stored, source, tmp_path / "out2")] == ["city: not text"]
+    assert [row["error"] for row in rows] == [
+        "area: '1e+300' is too large for float32", None, "city: the value is missing; the model takes string"
+    ]  # fmt: skip
+    write(source, {"city": [1.5, 7.0], "area": [1.0, 1.0], "rooms": [1, 1]})
+    assert [row["error"] for row in scored(stored, source, tmp_path / "out2")] == [
+        "city: the value is of type float; the model takes string"
+    ] * 2
     write(source, {"city": ["x"], "area": [1.0], "rooms": pa.array([2**63], pa.uint64())})
-    assert [row["error"] for row in scored(stored, source, tmp_path / "out3")] == ["rooms: too large for an int64"]
+    assert [row["error"] for row in scored(stored, source, tmp_path / "out3")] == [
+        f"rooms: '{2**63}' is not within {-(2**63)} to {2**63 - 1}, as int64 is"
+    ]
 
 
 def test_whole_numbers_are_exact(tmp_path: Path) -> None:
@@ -318,7 +370,7 @@ def test_whole_numbers_are_exact(tmp_path: Path) -> None:
         ["true", "1", "TRUE", "false"], numbers, strict=True)) + "2,1\n")  # fmt: skip
     found = scored(stored, tmp_path / "a.csv", tmp_path / "out2")
     assert [row["m"] for row in found] == [*map(str, numbers[:3]), "0", None]
-    assert found[-1]["error"] == "yes: neither true nor false"
+    assert found[-1]["error"] == "yes: '2' is neither true nor false"
 
 
 REGRESSION = np.array([[1.0, 2.0, 3.0], [2.0, 1.0, 1e-9], [0.0, 0.0, 1e300]])
@@ -338,7 +390,7 @@ def test_a_regression_adds_its_numbers(tmp_path: Path, outputs: int, format_: st
     if format_ == "csv":
         found = [None if text is None else json.loads(text) for text in found]
     assert found == [*(expected[:, 0] if outputs == 1 else expected).tolist(), None]
-    assert [row["error"] for row in rows] == [None, None, None, "c: the value is missing"]
+    assert [row["error"] for row in rows] == [None, None, None, "c: the value is missing; the model takes float64"]
 
 
 def test_a_missing_number_is_a_value_where_the_model_takes_it(tmp_path: Path) -> None:
@@ -346,7 +398,13 @@ def test_a_missing_number_is_a_value_where_the_model_takes_it(tmp_path: Path) ->
     source = tmp_path / "rows.csv"
     source.write_text("a,b,c\n1,2,3\n,2,3\nNaN,2,3\ninf,2,3\nx,2,3\n")
     rows = scored(stored, source, tmp_path / "out", target_format="parquet")
-    assert [row["error"] for row in rows] == [None, None, None, "a: not a finite number", "a: not a number"]
+    assert [(row["error"] or "")[:22] for row in rows] == [
+        "",
+        "",
+        "",
+        "a: 'inf' is not a numb",
+        "a: 'x' is not a number",
+    ]
     assert rows[0]["prediction"] == -0.75
     assert np.isnan([row["prediction"] for row in rows[1:3]]).all()
 
@@ -368,7 +426,7 @@ def test_a_model_without_a_task_adds_its_outputs(tmp_path: Path) -> None:
     added = {"same": [1.0, 2.0], "deep": [[1.0, 2.0]], "sum": 3.0, "model_tag": "raw:1", "error": None}
     assert rows[0] == {"x_0": 1.0, "x_1": 2.0} | added
     assert [row["error"] for row in rows] == [
-        None, "x_0: the value is missing", NOT_FINITE
+        None, "x_0: the value is missing; the model takes float32", NOT_FINITE
     ]  # fmt: skip
     assert [row["deep"] for row in rows[1:]] == [None, None]
     text = scored(stored, source, tmp_path / "text", target_format="csv")
@@ -416,8 +474,9 @@ def test_a_graph_of_one_row_at_a_time_and_one_that_refuses_rows(tmp_path: Path) 
         planned = plan(str(source), str(tmp_path / f"refused{number}"), stored)
         run(planned, Threads(Refusing(open_engine(stored, ModelSettings())), threads=1))
         rows = read(tmp_path / f"refused{number}")
+        dtype = stored.metadata.inputs[0].dtype
         assert [row["error"] for row in rows] == [
-            None, "the model cannot compute these values", None, "a: the value is missing"
+            None, "the model cannot compute these values", None, f"a: the value is missing; the model takes {dtype}"
         ]  # fmt: skip
         assert [row["prediction"] for row in rows] == [-0.75, None, 0.75, None]
 
@@ -523,20 +582,24 @@ def test_what_has_changed_is_not_gone_on_with(command: Command, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"rows.txt": b"1"}, "no .parquet or .csv file"),
-        ({}, "no .parquet or .csv file"),
-        ({"a.csv": b"id\n", "b.parquet": b""}, "there are .parquet and .csv files"),
+        ({"rows.txt": b"1"}, "the name has to end in .csv, .tsv, .jsonl"),
+        ({"a.txt": b"1", "b.xlsx": b"1"}, "there is no file of rows"),
+        ({}, "no such file"),
+        ({"a.csv": b"id\n", "b.parquet": b"PAR1"}, "there are files of csv and parquet"),
         ({"a.parquet": b"PAR1 no"}, "not a Parquet file"),
-        ({"a.csv": b""}, "the first line has to name the columns"),
-        ({"a.csv": b"\xff\xfe\n"}, "not UTF-8"),
+        ({"a.csv": b""}, "the file is empty"),
+        ({"a.csv": b"\xff\xfe\n"}, "not in utf-16-le"),
         ({"a.csv": b"a,b,c\n"}, "no column sepal length (cm)"),
         ({"a.csv": b"label,sepal_length,sepal_width,petal_length,petal_width\n"}, "a column label already"),
-        ({"a.csv": b"sepal_length,sepal_width,petal_length,petal_width,petal_width\n"}, "several columns petal_width"),
         (
-            {"a.csv": b'note,sepal_length,sepal_width,petal_length,petal_width\n"a\nb",1,1,1,1\n'},
-            "a value has a line break",
+            {"a.csv": b"sepal_length,sepal_width,petal_length,petal_width,petal_width\n"},
+            "several columns may be petal width (cm): petal_width, petal_width",
         ),
-        ({"a.csv": b"note,sepal_length,sepal_width,petal_length,petal_width\n\xff,1,1,1,1\n"}, "UTF8"),
+        (
+            {"a.csv": b'note,sepal_length,sepal_width,petal_length,petal_width\n"a,1,1,1,1\n'},
+            "line 2: a quoted value that begins here has no end",
+        ),
+        ({"a.csv": b"note,sepal_length,sepal_width,petal_length,petal_width\n\xff,1,1,1,1\n"}, "not UTF-8"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -598,7 +661,11 @@ def test_nothing_else_needs_the_extras_to_be_imported() -> None:
         for node in ast.parse(module.read_text()).body:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if any(name.startswith(("pyarrow", "fsspec", "ray", "serving.batch.files")) for name in names):
+            if any(
+                name.startswith(("pyarrow", "ray", "serving.batch.files", "serving.batch.reading.parquet"))
+                for name in names
+            ):
                 needing.append(module.relative_to(ROOT).as_posix())
     assert needing
-    assert [name for name in needing if not name.startswith("serving/batch/files/")] == []
+    others = {name for name in needing if not name.startswith("serving/batch/files/")}
+    assert others == {"serving/batch/reading/parquet.py"}

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.batch.files import FilesError
 from serving.batch.files.run import plan
 from serving.batch.files.scoring import PartScorer
+from serving.batch.reading import FilesError
 from serving.settings.models import ModelSettings
 from serving.store.models import open_model
 from tests import example_models

@@ -1,43 +1,40 @@
 """Columns of an Arrow record batch as the tensors that an engine takes, and what is wrong with each row.
 
-A million rows a second leave no time for a Python object for each number: everything here works on whole columns.
+A million rows a second leave no time for a Python object for each number: whole columns are read at once where what
+they hold is plain. The other rows go one by one through `read_cells` and the codec, as those of `serving batch load`
+do. What is plain is accepted there as well, with the same value.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from serving.batch.column_names import match_columns
-from serving.batch.files import FilesError
-from serving.core.columns import FLOAT_MAX, columns_of
-from serving.core.tensors import DTYPES, NOT_FINITE, STRING, Tensors
-from serving.store.models import ModelMetadata
+from serving.batch.files.parts import Batch
+from serving.batch.reading.judge import Table, read_cells
+from serving.codecs.rows import RowsCodec
+from serving.core.columns import FLOAT_MAX
+from serving.core.numbers import BLANKS, MISSING, NUMBER
+from serving.core.tensors import DTYPES, STRING, Tensors
+from serving.settings.models import ModelSettings
+from serving.store.models import ModelMetadata, StoredModel
 
-_OK, _MISSING, _NAN, _NO_NUMBER, _NOT_FINITE, _TOO_LARGE, _NOT_WHOLE, _NO_BOOLEAN, _NO_TEXT = range(9)
-_MEANING = {
-    _MISSING: "the value is missing",
-    _NAN: "not a finite number",
-    _NO_NUMBER: "not a number",
-    _NOT_FINITE: "not a finite number",
-    _TOO_LARGE: "too large for {dtype}",
-    _NOT_WHOLE: "not a whole number",
-    _NO_BOOLEAN: "neither true nor false",
-    _NO_TEXT: "not text",
-}
-OVERFLOWED = 1
-"""The fault of a row whose outputs are not finite."""
-REFUSED = 2
-"""The fault of a row that the graph cannot compute."""
-_NUMBER = r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_Column = tuple[NDArray[Any], NDArray[np.uint8] | None]
-"""Values `[N]`, and what is wrong with each: `None` where all are right."""
+_WHOLE = r"-?(?:0|[1-9][0-9]{0,14})(?:\.0+)?"
+"""Whole numbers that a float has exactly."""
+_encode = msgspec.json.encode
+_IS_SIGN = np.zeros(256, np.bool_)
+_IS_SIGN[list(b"0123456789.-")] = True
+_ZERO, _NINE, _POINT, _MINUS = b"09.-"
+_Column = tuple[NDArray[Any], NDArray[np.bool_] | None]
+"""Values `[N]`, and which of them are plain: `None` where all are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,8 @@ class Rows:
     """The inputs of the M ≤ N rows that can be predicted."""
     number: int
     """M."""
-    faults: NDArray[np.uint32]
-    """`[N]`, 0 for those rows, else an index into `TableColumns.reasons`."""
+    errors: NDArray[Any]
+    """`[N]` of `str`, empty for those rows, else why not."""
 
 
 class TableColumns:
@@ -58,204 +55,189 @@ class TableColumns:
     Args:
         names: of the file's columns, in the order of the model's.
         metadata: of a model of rows.
+        swaps: whether numbers that are written as text have a decimal comma.
     """
 
-    def __init__(self, names: Sequence[str], metadata: ModelMetadata) -> None:
+    def __init__(self, names: Sequence[str], metadata: ModelMetadata, *, swaps: bool = False) -> None:
         self.names = list(names)
         self._inputs = metadata.inputs
-        self._columns = columns_of(metadata)
-        self._allow_nan = metadata.allow_nan
-        self.reasons: list[str | None] = [
-            None,
-            NOT_FINITE,
-            "the model cannot compute these values",
-        ]
-        self._first = len(self.reasons) - 1  # plus the number of a meaning, which begins at 1
-        self.reasons += [
-            f"{name}: {meaning.format(dtype=_named(column.dtype))}"
-            for name, column in zip(names, self._columns, strict=True)
-            for meaning in _MEANING.values()
-        ]
+        self._table = Table.of(metadata)
+        self._swaps = swaps
+        self._codec = RowsCodec(StoredModel("", Path(), "", metadata), ModelSettings())
 
-    def read(self, batch: pa.RecordBatch) -> Rows:
+    def read(self, batch: Batch) -> Rows:
         """The rows of `batch`. The first column that is wrong gives the reason of a row."""
+        number = batch.rows.num_rows
+        errors = np.full(number, "", object)
+        if batch.errors is not None:
+            errors[:] = batch.errors
+        if batch.values is not None:
+            tensors, found = self._codec.read_rows(batch.values)
+            errors[:] = [error or wrong or "" for error, wrong in zip(errors, found, strict=True)]
+        else:
+            columns = [_simple(batch.rows.column(name)) for name in self.names]
+            tensors, plain = self._read_plain(columns, number)
+            places = np.flatnonzero(~plain & (errors == ""))
+            if len(places):
+                self._read_others([column.take(pa.array(places)) for column in columns], places, tensors, errors)
+        good = errors == ""
+        if not good.all():
+            tensors = {name: array[good] for name, array in tensors.items()}
+        return Rows(tensors, int(np.count_nonzero(good)), errors)
+
+    def _read_plain(self, columns: Sequence[pa.Array], number: int) -> tuple[Tensors, NDArray[np.bool_]]:
         tensors: Tensors = {}
-        faults = np.zeros(batch.num_rows, np.uint32)
+        plain = np.ones(number, np.bool_)
         index = 0
         for spec in self._inputs:
-            width = sum(column.input == spec.name for column in self._columns)
-            matrix = np.empty((batch.num_rows, width), DTYPES[spec.dtype].numpy)
+            width = sum(column.input == spec.name for column in self._table.columns)
+            matrix = np.empty((number, width), DTYPES[spec.dtype].numpy)
             for place in range(width):
-                values, wrong = self._read(batch.column(self.names[index]), spec.dtype)
-                if wrong is not None:
-                    values = np.where(wrong == _OK, values, "" if spec.dtype == STRING else 0)
-                    new = (wrong != _OK) & (faults == 0)
-                    faults[new] = self._first + index * len(_MEANING) + wrong[new]
+                values, found = self._column(columns[index], spec.dtype)
+                if found is not None:
+                    plain &= found
+                    values = np.where(found, values, "" if spec.dtype == STRING else 0)
                 matrix[:, place] = values
                 index += 1
             tensors[spec.name] = matrix[:, 0] if len(spec.shape) == 1 else matrix
-        if faults.any():
-            good = faults == 0
-            tensors = {name: array[good] for name, array in tensors.items()}
-        return Rows(tensors, batch.num_rows - int(np.count_nonzero(faults)), faults)
+        return tensors, plain
 
-    def _read(self, column: pa.Array, dtype: str) -> _Column:
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
+    def _read_others(
+        self, columns: Sequence[pa.Array], places: NDArray[np.intp], tensors: Tensors, errors: NDArray[Any]
+    ) -> None:
+        """Put rows that are not plain into `tensors`, or what is wrong with them into `errors`."""
+        texts: list[str] = []
+        read: list[int] = []
+        for place, cells in zip(places, zip(*(column.to_pylist() for column in columns), strict=True), strict=True):
+            try:
+                texts.append(_encode(read_cells(cells, self._table, self.names, swaps=self._swaps)).decode())
+                read.append(place)
+            except ValueError as error:
+                errors[place] = str(error)
+        if texts:
+            found, wrong = self._codec.read_rows(texts)
+            errors[read] = [error or "" for error in wrong]
+            for name, array in found.items():
+                tensors[name][read] = array
+
+    def _column(self, column: pa.Array, dtype: str) -> _Column:
+        kind = DTYPES[dtype].numpy.kind
         if dtype == STRING:
             return _texts(column)
-        known = DTYPES[dtype]
-        if known.numpy.kind == "b":
+        if kind == "b":
             return _booleans(column)
-        if known.numpy.kind in "iu":
-            return _integers(column, dtype)
-        values, wrong = _floats(column, FLOAT_MAX[dtype])
-        if wrong is not None and self._allow_nan:
-            missing = (wrong == _MISSING) | (wrong == _NAN)
-            values = np.where(missing, np.nan, values)
-            wrong[missing] = _OK
-        return values, wrong
-
-    def explain(self, faults: NDArray[np.uint32]) -> pa.Array:
-        """The reasons as strings `[N]`, null where there is none."""
-        return pa.array(self.reasons, pa.string()).take(pa.array(faults))
-
-
-def _named(dtype: str) -> str:
-    return f"an {dtype}" if dtype[0] in "aeiou" and not dtype.startswith("uint") else f"a {dtype}"
+        gaps = None
+        if _is_text(column.type) and self._swaps:
+            column = pc.replace_substring(pc.replace_substring(column, ".", "x"), ",", ".")
+        if pa.types.is_decimal(column.type):
+            column = column.cast(pa.string())
+        if _is_text(column.type):
+            column, gaps = _numbers(column, whole=kind != "f")
+        elif not pa.types.is_integer(column.type) and not pa.types.is_floating(column.type):
+            return _none(column, np.zeros(len(column)))
+        if kind == "f":
+            return _floats(column, dtype, gaps, allow_nan=self._table.allow_nan)
+        return _integers(column, dtype)
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _floats(column: pa.Array, most: float) -> _Column:
-    """Numbers of any kind as floats; those above `most` are wrong."""
-    kind = column.type
-    if _is_text(kind):
-        return _parsed(column.cast(pa.string()), most)
-    if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_float16(kind):
+def _simple(column: pa.Array) -> pa.Array:
+    """Without a dictionary, and text as Arrow's plainest type of it."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.string()) if _is_text(column.type) else column
+
+
+def _numbers(column: pa.Array, *, whole: bool) -> tuple[pa.Array, NDArray[np.bool_] | None]:
+    """Texts as numbers, null where they are none; and which say that one is missing, `None` where all are numbers."""
+    kind = pa.int64() if whole else pa.float64()
+    if not column.null_count and _may_be_numbers(column):
+        try:
+            return column.cast(kind), None
+        except pa.ArrowInvalid:
+            pass
+    column = pc.utf8_trim(column, BLANKS)
+    reads = pc.match_substring_regex(column, f"^(?:{_WHOLE if whole else NUMBER})$")
+    missing = pc.is_in(pc.utf8_lower(column), pa.array(sorted(MISSING), pa.string())).fill_null(False)
+    column = pc.if_else(reads, column, None)
+    if whole:
+        column = pc.replace_substring_regex(column, r"\.0+$", "")
+    return column.cast(kind), missing.to_numpy(zero_copy_only=False)
+
+
+def _may_be_numbers(column: pa.Array) -> bool:
+    """Whether all texts are JSON's numbers without an exponent, provided that Arrow takes them for numbers.
+
+    Arrow takes more for numbers: `nan`, `+1`, `007`, `.5`, `5.` and hexadecimal ones.
+    """
+    if not len(column):
+        return True
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1]
+    if data is None or (bounds[1:] == bounds[:-1]).any():
+        return False
+    signs = np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+    if not _IS_SIGN[signs].all():
+        return False
+    last = bounds[1:] - bounds[0] - 1
+    first = bounds[:-1] - bounds[0]
+    first = np.minimum(first + (signs[first] == _MINUS), last)
+    second = signs[np.minimum(first + 1, last)]
+    ends_well = (signs[first] >= _ZERO) & (signs[last] >= _ZERO)
+    return bool((ends_well & ((signs[first] != _ZERO) | (second == _POINT) | (first == last))).all())
+
+
+def _floats(column: pa.Array, dtype: str, gaps: NDArray[np.bool_] | None, *, allow_nan: bool) -> _Column:
+    """Numbers within the bounds of `dtype`, and missing ones where they are values."""
+    if not pa.types.is_floating(column.type) or pa.types.is_float16(column.type):
         column = column.cast(pa.float64(), safe=False)
-    elif not pa.types.is_floating(kind):
-        return _all_wrong(column, np.zeros(len(column)), _NO_NUMBER)
     # nulls become NaN, without a Python object
     values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    most = FLOAT_MAX[dtype]
     # the comparison is false for NaN
     if not len(values) or (values.min() >= -most and values.max() <= most):
         return values, None
-    wrong = np.zeros(len(values), np.uint8)
-    wrong[np.abs(values) > most] = _TOO_LARGE
-    wrong[np.isinf(values)] = _NOT_FINITE
-    wrong[np.isnan(values)] = _NAN
-    wrong[_is_null(column)] = _MISSING
-    return values, wrong
-
-
-def _parsed(column: pa.Array, most: float) -> _Column:
-    """Numbers that are written as text."""
-    try:
-        return _floats(column.cast(pa.float64()), most)  # quick, where every text is one
-    except pa.ArrowInvalid:
-        pass
-    column = pc.utf8_trim_whitespace(column)
-    reads = pc.match_substring_regex(column, _NUMBER).fill_null(False)
-    empty = pc.equal(column, "").fill_null(True).to_numpy(zero_copy_only=False)
-    lower = pc.utf8_lower(column)
-    not_a_number = pc.equal(lower, "nan").fill_null(False)
-    infinite = pc.is_in(lower, pa.array(["inf", "+inf", "-inf", "infinity", "-infinity"]))
-    values, wrong = _floats(pc.if_else(reads, column, None).cast(pa.float64()), most)
-    if wrong is None:  # only white space was in the way
-        return values, None
-    wrong[~reads.to_numpy(zero_copy_only=False)] = _NO_NUMBER
-    wrong[infinite.to_numpy(zero_copy_only=False)] = _NOT_FINITE
-    wrong[not_a_number.to_numpy(zero_copy_only=False)] = _NAN
-    wrong[empty] = _MISSING
-    return values, wrong
+    plain = np.abs(values) <= most
+    if allow_nan:
+        plain |= np.isnan(values) if gaps is None else gaps
+    return values, plain
 
 
 def _integers(column: pa.Array, dtype: str) -> _Column:
-    """Whole numbers of any kind, within the bounds of `dtype`."""
-    kind = column.type
-    numpy = DTYPES[dtype].numpy
-    info = np.iinfo(numpy)
-    if _is_text(kind):
-        try:  # exact, where every text is a whole number
-            return _integers(column.cast(pa.int64()), dtype)
-        except pa.ArrowInvalid:
-            pass
-    if pa.types.is_integer(kind):
-        exact = column.fill_null(0).to_numpy(zero_copy_only=False) if column.null_count else column.to_numpy()
-        wrong = np.zeros(len(exact), np.uint8)
-        wrong[(exact < int(info.min)) | (exact > int(info.max))] = _TOO_LARGE
-        wrong[_is_null(column)] = _MISSING
-        right = wrong == _OK
-        return np.where(right, exact, 0).astype(numpy), None if right.all() else wrong
-    values, found = _floats(column, FLOAT_MAX["float64"])
-    wrong = np.zeros(len(values), np.uint8) if found is None else found
-    whole = np.where(wrong == _OK, values, 0.0)
-    wrong[whole != np.floor(whole)] = _NOT_WHOLE
-    # One more than the largest is a power of two, which a float has exactly.
-    wrong[(whole < float(info.min)) | (whole >= float(info.max) + 1)] = _TOO_LARGE
-    right = wrong == _OK
-    return np.where(right, whole, 0.0).astype(numpy), None if right.all() else wrong
+    """Whole numbers within the bounds of `dtype`; those of floats as far as a float has them exactly."""
+    info = np.iinfo(DTYPES[dtype].numpy)
+    valid = column.is_valid().to_numpy(zero_copy_only=False)
+    values = column.fill_null(0).to_numpy(zero_copy_only=False)
+    if pa.types.is_floating(column.type):
+        values = values.astype(np.float64)
+        valid &= (np.abs(values) < 2.0**53) & (np.floor(values) == values)
+        values = np.where(valid, values, 0).astype(np.int64)
+    plain = valid & (values >= int(info.min)) & (values <= int(info.max))
+    return np.where(plain, values, 0).astype(info.dtype), None if plain.all() else plain
 
 
 def _booleans(column: pa.Array) -> _Column:
-    kind = column.type
-    if pa.types.is_boolean(kind):
-        true, false = column.fill_null(False), pc.invert(column).fill_null(False)
-    elif _is_text(kind):
-        text = pc.utf8_lower(pc.utf8_trim_whitespace(column.cast(pa.string())))
-        true, false = (pc.is_in(text, pa.array(words)) for words in (["true", "1"], ["false", "0"]))
-    elif pa.types.is_integer(kind):
-        true, false = (pc.equal(column, pa.scalar(value, kind)).fill_null(False) for value in (1, 0))
+    if _is_text(column.type):
+        column = pc.utf8_lower(column)
+        true, known = pc.equal(column, "true"), pc.is_in(column, pa.array(["true", "false"]))
+    elif pa.types.is_boolean(column.type):
+        true, known = column, column.is_valid()
     else:
-        return _all_wrong(column, np.zeros(len(column), np.bool_), _NO_BOOLEAN)
-    values: NDArray[Any] = true.to_numpy(zero_copy_only=False)
-    wrong = np.where(values | false.to_numpy(zero_copy_only=False), _OK, _NO_BOOLEAN).astype(np.uint8)
-    wrong[_is_null(column)] = _MISSING
-    return values, wrong if wrong.any() else None
+        return _none(column, np.zeros(len(column), np.bool_))
+    return tuple(each.fill_null(False).to_numpy(zero_copy_only=False) for each in (true, known))
 
 
 def _texts(column: pa.Array) -> _Column:
-    """Strings as `str`; whole numbers are written as text."""
-    if pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-    elif not _is_text(column.type):
-        return _all_wrong(column, np.full(len(column), "", object), _NO_TEXT)
-    values = np.empty(len(column), object)
+    values = np.full(len(column), "", object)
+    if not _is_text(column.type):
+        return _none(column, values)
     values[:] = column.to_pylist()
-    if not column.null_count:
-        return values, None
-    return values, np.where(_is_null(column), _MISSING, _OK).astype(np.uint8)
+    return values, None if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)
 
 
-def _all_wrong(column: pa.Array, values: NDArray[Any], fault: int) -> _Column:
-    """A column of something else."""
-    wrong = np.full(len(column), fault, np.uint8)
-    wrong[_is_null(column)] = _MISSING
-    return values, wrong
-
-
-def _is_null(column: pa.Array) -> NDArray[np.bool_]:
-    return column.is_null().to_numpy(zero_copy_only=False)
-
-
-def find_columns(available: Sequence[str], wanted: Sequence[str], named: Sequence[str], where: str) -> list[str]:
-    """The columns of a file that hold the `wanted` columns of a model: those that are `named`, else those of the names.
-
-    Raises:
-        FilesError: a column is missing, is there twice, or the wrong number of them is named.
-    """
-    if named and len(named) != len(wanted):
-        raise FilesError(f"{len(wanted)} columns are needed ({', '.join(wanted)}); {len(named)} are named")
-    found = list(named) or match_columns(available, wanted)
-    missing = [name for name in found if name not in available]
-    if missing:
-        raise FilesError(
-            f"{where}: there is no column {', '.join(missing)}; it has {', '.join(available)}. Name them with --columns"
-        )
-    double = [name for name in found if list(available).count(name) > 1]
-    if double:
-        raise FilesError(f"{where}: there are several columns {double[0]}")
-    return found
+def _none(column: pa.Array, values: NDArray[Any]) -> _Column:
+    """A column in which nothing is plain."""
+    return values, np.zeros(len(column), np.bool_)

@@ -21,11 +21,11 @@ import pyarrow as pa
 import ray
 import ray.data
 
-from serving.batch.files import FilesError
+from serving.batch.files.parts import Part
 from serving.batch.files.run import Plan
 from serving.batch.files.scoring import Job, PartScorer, Tell
-from serving.batch.files.source import Part
 from serving.batch.files.target import Done
+from serving.batch.reading import FilesError
 from serving.placement import open_engine
 from serving.settings.models import ModelSettings
 from serving.store.models import ONNX_FILE, StoredModel

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.batch.files import FilesError
+from serving.batch.reading import FilesError
 from serving.codecs.answers import LIKELY, Answers
 from serving.core.signature import TensorSpec
 from serving.core.tensors import DTYPES, Tensors

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -26,9 +26,12 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from serving.batch.files import FilesError
-from serving.batch.files.source import SUFFIXES, Format, Part, open_filesystem
+from serving.batch.files.parts import Part
+from serving.batch.reading import FilesError
+from serving.batch.reading.kinds import Format
+from serving.batch.reading.sources import open_filesystem
 
+TargetFormat = Literal["parquet", "csv"]
 _encode = msgspec.json.encode
 
 
@@ -42,6 +45,8 @@ class Done:
     failed: int
     engine_seconds: float
     """Processor time within the engine's calls, each of which runs in the thread that makes it."""
+    bad: str = "[]"
+    """The first bad rows as JSON: number of the line in the part, and why."""
 
 
 class Manifest:
@@ -67,10 +72,11 @@ class Manifest:
                 "input": "input",
                 "columns": "columns",
                 "format": "format",
+                "options": "reading of the input",
             }.items():
-                if old.get(key) != pinned[key]:
+                if old.get(key) != pinned.get(key):
                     raise FilesError(
-                        f"{self.url} was begun with another {meaning}{_difference(old.get(key), pinned[key])}: "
+                        f"{self.url} was begun with another {meaning}{_difference(old.get(key), pinned.get(key))}: "
                         "give another OUTPUT, or delete this one"
                     )
             return old
@@ -88,7 +94,7 @@ class Manifest:
         return {each.number: each for each in found if self._filesystem.exists(f"{self.path}/{each.file}")}
 
     @contextmanager
-    def part(self, part: Part, format_: Format) -> Iterator[tuple[Any, str]]:
+    def part(self, part: Part, format_: TargetFormat) -> Iterator[tuple[Any, str]]:
         """A file to write a part into and the name that it gets, relative to the output, when the block ends well."""
         name = posixpath.join(part.directory, f"part-{part.number:05d}.{format_}")
         temporary = f"{self.path}/_temporary/{part.number:05d}-{secrets.token_hex(4)}"
@@ -131,9 +137,12 @@ def _difference(old: Any, new: Any) -> str:
     return f" ({old}, not {new})" if isinstance(old, str) else ""
 
 
-def choose_format(output: str, given: Format | None, source: Format) -> Format:
+def choose_format(output: str, given: TargetFormat | None, source: Format) -> TargetFormat:
     """What is asked for, or what the name of the output says, or as the input."""
-    return given or SUFFIXES.get(posixpath.splitext(output.rstrip("/"))[1].lower(), source)
+    suffix = posixpath.splitext(output.rstrip("/"))[1].lower()
+    if given or suffix in (".csv", ".parquet", ".pq"):
+        return given or ("csv" if suffix == ".csv" else "parquet")
+    return "csv" if source == "csv" else "parquet"
 
 
 class Writer(Protocol):
@@ -142,7 +151,7 @@ class Writer(Protocol):
 
 
 @contextmanager
-def writing(file: Any, format_: Format, schema: pa.Schema, *, added: Sequence[str]) -> Iterator[Writer]:
+def writing(file: Any, format_: TargetFormat, schema: pa.Schema, *, added: Sequence[str]) -> Iterator[Writer]:
     """A writer of batches of `schema`. Lists in the columns that are `added` become JSON in CSV, which has no lists.
 
     Raises:
