@@ -70,10 +70,12 @@ class Service(NamedTuple):
         methods: from one request to one response.
         streams: methods that answer each request of a stream, one after the other; a request that fails is answered
             with what the second function makes, and the stream goes on.
+        missing: methods that clients know and this server has not, with what they are told.
     """
 
     methods: Mapping[str, Handle]
     streams: Mapping[str, tuple[Handle, Refuse]] = MappingProxyType({})
+    missing: Mapping[str, str] = MappingProxyType({})
 
 
 class Calls:
@@ -113,6 +115,7 @@ class Calls:
         }
         for method, (handle, refuse) in service.streams.items():
             handlers[method] = self._stream(f"/{name}/{method}", handle, refuse, request_type(method))
+        handlers |= {method: _refuse(reason) for method, reason in service.missing.items()}
         return grpc.method_handlers_generic_handler(name, handlers)
 
     def _unary(self, endpoint: str, handle: Handle, request_type: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
@@ -217,6 +220,13 @@ class Calls:
             log_prediction(
                 endpoint, status=status, model=call.model, size=call.size, seconds=seconds, request_id=call.id
             )
+
+
+def _refuse(reason: str) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def refuse(_body: bytes, context: Context) -> bytes:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, reason)
+
+    return grpc.unary_unary_rpc_method_handler(refuse)
 
 
 @contextmanager

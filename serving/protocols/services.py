@@ -9,6 +9,7 @@ from serving.grpc.messages import INFERENCE, MODELS, PREDICTION
 from serving.metrics import Metrics
 from serving.model import Models
 from serving.protocols.open_inference.grpc import InferenceService
+from serving.protocols.open_inference.meaning import MISSING
 from serving.protocols.tfserving.grpc import ModelService, PredictionService
 
 
@@ -34,6 +35,7 @@ def grpc_services(models: Models, *, metrics: Metrics, ready: Callable[[], bool]
                 "RepositoryIndex": inference.repository_index,
             },
             streams={"ModelStreamInfer": (inference.model_stream_infer, inference.stream_refusal)},
+            missing={method: missing.reason for missing in MISSING for method in missing.methods},
         ),
         PREDICTION: Service(
             {

@@ -215,7 +215,7 @@ async def test_shared_memory_is_refused_by_its_name(ask: Ask) -> None:
         tensor.parameters["shared_memory_region"].string_param = "x"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await ask("ModelInfer", request)
-        told = f"{tensor.name}: shared memory is not supported (shared_memory_region)"
+        told = f"{tensor.name}: shared memory is not supported; requests and answers carry their data"
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, told)
 
 

@@ -338,7 +338,7 @@ async def test_shared_memory_is_refused_by_its_name(client: httpx.AsyncClient, w
         body = infer_body(rows_input(), outputs=[{"name": "probabilities", "parameters": parameters}])
     name = "features" if where == "input" else "probabilities"
     message = error_of(await client.post(IRIS, json=body), 400)
-    assert message == f"{name}: shared memory is not supported (shared_memory_region)"
+    assert message == f"{name}: shared memory is not supported; requests and answers carry their data"
 
 
 async def test_classification_has_the_shortest_text_of_a_float32(client: httpx.AsyncClient) -> None:

@@ -27,6 +27,7 @@ RepositoryIndexResponse = message("inference.RepositoryIndexResponse")
 ServerLiveResponse = message("inference.ServerLiveResponse")
 ServerMetadataResponse = message("inference.ServerMetadataResponse")
 ServerReadyResponse = message("inference.ServerReadyResponse")
+_FINAL = "triton_final_response"
 _ModelConfig = message("inference.ModelConfig")
 _ModelIndex = message("inference.RepositoryIndexResponse.ModelIndex")
 _ModelStatistics = message("inference.ModelStatistics")
@@ -80,8 +81,10 @@ class InferenceService:
         return write_response(await found.infer(read_request(request), call))
 
     async def model_stream_infer(self, request: Any, call: GrpcCall) -> Any:
-        """The answer to one request of a stream."""
-        return ModelStreamInferResponse(infer_response=await self.model_infer(request, call))
+        """The answer to one request of a stream. It is the only one; clients may wait for the mark that says so."""
+        answer = await self.model_infer(request, call)
+        answer.parameters[_FINAL].bool_param = True
+        return ModelStreamInferResponse(infer_response=answer)
 
     @staticmethod
     def stream_refusal(request: Any, error: str) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from numpy.typing import NDArray
@@ -49,8 +49,40 @@ EXTENSIONS = ("binary_tensor_data", "classification", "model_configuration", "mo
 PLATFORM = "onnx_onnxv1"
 """What the protocol calls a model in ONNX."""
 TRITON_PLATFORM, TRITON_BACKEND = "onnxruntime_onnx", "onnxruntime"
-_SHARED_MEMORY = "shared_memory_"
+_SHARED_MEMORY = "shared_memory_region"
+_NO_SHARED_MEMORY = "shared memory is not supported; requests and answers carry their data"
 _CLASSIFICATION = "classification"
+
+
+class Missing(NamedTuple):
+    """An extension that Triton has and this server has not: its paths, its gRPC methods, and what callers are told."""
+
+    reason: str
+    paths: tuple[str, ...]
+    methods: tuple[str, ...]
+
+
+MISSING = (
+    *(
+        Missing(
+            _NO_SHARED_MEMORY,
+            (f"/v2/{kind.lower()}/{{rest}}",),
+            tuple(f"{kind}{action}" for action in ("Status", "Register", "Unregister")),
+        )
+        for kind in ("SystemSharedMemory", "CudaSharedMemory")
+    ),
+    Missing(
+        "requests load and unload no models; `models` in configuration.yaml says which are served",
+        ("/v2/repository/models/{rest}",),
+        ("RepositoryModelLoad", "RepositoryModelUnload"),
+    ),
+    Missing(
+        "requests do not set traces; `tracing` in configuration.yaml does",
+        ("/v2/trace/setting", "/v2/models/{model}/trace/setting"),
+        ("TraceSetting",),
+    ),
+    Missing("requests do not set the log; `logging` in configuration.yaml does", ("/v2/logging",), ("LogSettings",)),
+)
 
 
 def _datatype(spec: TensorSpec) -> str:
@@ -349,9 +381,8 @@ def _classes(parameters: Parameters) -> int:
 
 
 def _refuse_shared_memory(name: str, parameters: Parameters) -> None:
-    for parameter in parameters:
-        if parameter.startswith(_SHARED_MEMORY):
-            raise InvalidInputError(f"{name}: shared memory is not supported ({shortened(parameter)})")
+    if parameters.get(_SHARED_MEMORY) is not None:
+        raise InvalidInputError(f"{name}: {_NO_SHARED_MEMORY}")
 
 
 def _lengths(shape: Sequence[int | None]) -> list[int]:

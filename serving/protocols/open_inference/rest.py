@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from serving.core.errors import InvalidInputError
 from serving.http.exchange import Answer, Exchange, Handler
 from serving.http.routes import Route
 from serving.metrics import Metrics
@@ -41,7 +42,7 @@ def routes(models: Models, *, ready: Callable[[], bool], metrics: Callable[[], M
         metrics: those of this process, called at each request for statistics.
     """
     handlers = _Handlers(models, sums=lambda model: metrics().inference_sums(model), ready=ready)
-    return [*_server_routes(handlers), *_model_routes(handlers, model_parameter(models))]
+    return [*_server_routes(handlers), *_model_routes(handlers, model_parameter(models)), *_refusals()]
 
 
 class _Handlers:
@@ -219,3 +220,20 @@ def _model_routes(handlers: _Handlers, model: dict[str, Any]) -> list[Route]:
             for end, handler, name, summary, answer, errors in described
         )
     return found
+
+
+def _refusals() -> list[Route]:
+    """A path that is only missing would leave the caller to look for a mistake of their own."""
+
+    def refusing(reason: str) -> Handler:
+        async def refuse(_exchange: Exchange) -> Answer:
+            raise InvalidInputError(reason)
+
+        return refuse
+
+    return [
+        Route(method, path, refusing(missing.reason), {}, {"rest": ".+"})
+        for missing in meaning.MISSING
+        for path in missing.paths
+        for method in ("GET", "POST")
+    ]
