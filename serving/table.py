@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from serving.http.batch_handler import BatchHandler
 
 TITLE = "model_serving"
+_TAGS = {
+    "jobs": "Predictions that are asked for now and fetched later.",
+    "batch": "Rows of a database and the runs that score them.",
+    "open inference protocol": "The Open Inference Protocol (V2), as KServe, Triton and MLServer speak it.",
+    "tensorflow serving": "TensorFlow Serving's REST API.",
+    "infrastructure": "Health, metrics and what runs here.",
+}
 T = TypeVar("T")
 
 
@@ -61,7 +68,8 @@ def _document(routes: list[Route], models: Models) -> dict[str, Any]:
     names = ", ".join(model.name for model in models)
     # The version is known before the Bento is there: the document in it is the one that it answers.
     version = built_service().version or serving.__version__
-    return document(routes, title=TITLE, description=f"Predictions of the models {names}.", version=version)
+    tags = {model.name: f"The model {model.name}." for model in models} | _TAGS
+    return document(routes, title=TITLE, description=f"Predictions of the models {names}.", version=version, tags=tags)
 
 
 def _routes(settings: Settings, models: Models, services: Services) -> list[Route]:

@@ -144,7 +144,6 @@ def test_a_path_of_a_model_is_found_at_once(models: list[Model]) -> None:
 def test_the_document_has_the_routes_of_the_table(models: list[Model]) -> None:
     settings = configured(jobs={"enabled": True}, protocols={"v2": True, "tfserving": True})
     document = make_document(settings, Models(models, default="flats"))
-    assert set(document["paths"]) == paths(settings, models, "flats") - {
-        *("/", "/docs.json", "/schema.json", "/static_content/{file}")
-    }
+    table = make_routes(settings, Models(models, default="flats"), Services())
+    assert set(document["paths"]) == {route.path for route in table.routes if route.operation}
     assert document["info"]["description"] == "Predictions of the models flats, price, colours."

@@ -220,7 +220,9 @@ class ImageCodec(Codec[ImageRequest]):
         limits = {"type": "integer", "minimum": 1, "maximum": classes}
         ranked: dict[str, Any] = {}
         if self.has_labels:
-            ranked = {"top_k": {**limits, "default": min(DEFAULT_TOP_K, classes), "description": "classes to name"}}
+            # In words: generated clients take a field with a default for one that is required.
+            usual = min(DEFAULT_TOP_K, classes)
+            ranked = {"top_k": {**limits, "description": f"classes to name, {usual} where it is left out"}}
         Image.init()
         content: dict[str, Any] = {
             "multipart/form-data": {"schema": object_of({"image": file, **ranked}, required=["image"])},

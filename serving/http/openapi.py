@@ -16,8 +16,14 @@ _REFERENCE = "#/components/schemas/{model}"
 _REQUEST_ID = {"description": "as sent, or made by the server", "schema": {"type": "string"}}
 
 
-def document(routes: Iterable[Route], *, title: str, description: str, version: str) -> dict[str, Any]:
-    """The document of `routes`; those without an operation are left out."""
+def document(
+    routes: Iterable[Route], *, title: str, description: str, version: str, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    """The document of `routes`; those without an operation are left out.
+
+    Args:
+        tags: what the tags of the operations mean.
+    """
     described = [route for route in routes if route.operation]
     bodies = [body for route in described for body in _bodies(route.operation)]
     models = [body for body in bodies if isinstance(body, type)]
@@ -41,9 +47,16 @@ def document(routes: Iterable[Route], *, title: str, description: str, version: 
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
+        # Said, because nothing said is also what a forgotten scheme looks like.
+        "security": [],
+        "tags": [{"name": tag, "description": tags[tag]} for tag in _tags(described)],
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": dict(sorted(schemas.items()))},
     }
+
+
+def _tags(routes: Iterable[Route]) -> list[str]:
+    return list(dict.fromkeys(tag for route in routes for tag in route.operation["tags"]))
 
 
 def _bodies(value: Any) -> Iterator[type[BaseModel] | Schema]:

@@ -82,6 +82,9 @@ class InferenceOutput(_Extensible):
     name: str
     shape: list[int]
     datatype: str
+    # Factories: with plain defaults, generated clients would believe that they are always there.
+    data: list[Any] = Field(default_factory=list, description="row-major and flat; not there with binary data")
+    parameters: dict[str, Any] = Field(default_factory=dict, description="`binary_data_size` with binary data")
 
 
 class InferenceResponse(_Extensible):
@@ -89,6 +92,7 @@ class InferenceResponse(_Extensible):
 
     model_name: str
     model_version: str
+    id: str = Field(default_factory=str, description="that of the request, where it has one")
     outputs: list[InferenceOutput]
 
 
@@ -99,12 +103,12 @@ class InferenceStatistics(BaseModel):
 
 
 _DATATYPES = list(dict.fromkeys(dtype.open_inference for dtype in DTYPES.values()))
-_PARAMETERS = {"type": "object", "additionalProperties": True}
+_PARAMETERS = {"type": ["object", "null"], "additionalProperties": True}
 REQUEST_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["inputs"],
     "properties": {
-        "id": {"type": "string", "description": "comes back in the answer"},
+        "id": {"type": ["string", "null"], "description": "comes back in the answer"},
         "parameters": {**_PARAMETERS, "description": "`binary_data_output` and `classification`, for all outputs"},
         "inputs": {
             "type": "array",
@@ -118,12 +122,12 @@ REQUEST_SCHEMA: dict[str, Any] = {
                     "shape": {"type": "array", "items": {"type": "integer", "minimum": 0}},
                     "datatype": {"type": "string", "enum": _DATATYPES},
                     "parameters": {**_PARAMETERS, "description": "`binary_data_size`, instead of `data`"},
-                    "data": {"type": "array", "description": "row-major, flat or nested as the shape"},
+                    "data": {"type": "array", "items": {}, "description": "row-major, flat or nested as the shape"},
                 },
             },
         },
         "outputs": {
-            "type": "array",
+            "type": ["array", "null"],
             "description": "those that are wanted, in this order; all when left out",
             "items": {
                 "type": "object",

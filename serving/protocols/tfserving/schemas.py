@@ -15,8 +15,9 @@ class Predictions(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    predictions: list[Any] = []
-    outputs: Any = None
+    # Factories: with plain defaults, generated clients would believe that both are always there.
+    predictions: list[Any] = Field(default_factory=list)
+    outputs: Any = Field(default_factory=dict)
 
 
 class Classifications(BaseModel):
@@ -52,7 +53,8 @@ class ModelMetadata(BaseModel):
     metadata: dict[str, Any]
 
 
-_VALUE = {"type": ["number", "string", "boolean", "array", "object"]}
+_VALUE = {"type": ["number", "string", "boolean", "array", "object"], "items": {}, "additionalProperties": True}
+_FEATURES = {"type": "object", "additionalProperties": True}
 PREDICT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": 'Either `instances` or `inputs`. A string is text or `{"b64": "<base64>"}`.',
@@ -65,6 +67,8 @@ PREDICT_SCHEMA: dict[str, Any] = {
         },
         "inputs": {
             "type": ["array", "object"],
+            "items": {},
+            "additionalProperties": True,
             "description": "columns: values of the one input, or an object with all inputs by name",
         },
     },
@@ -74,12 +78,12 @@ CLASSIFY_SCHEMA: dict[str, Any] = {
     "required": ["examples"],
     "properties": {
         "signature_name": {"type": "string", "default": "classify"},
-        "context": {"type": "object", "description": "features that all examples share"},
+        "context": {**_FEATURES, "description": "features that all examples share"},
         "examples": {
             "type": "array",
             "minItems": 1,
             "description": "features by name: the model's input, or its columns one by one",
-            "items": {"type": "object"},
+            "items": _FEATURES,
         },
     },
 }
