@@ -74,6 +74,22 @@ test-pythons: install  ## run test-python on every other supported Python that i
 
 test-packages: .build/wheels/.fetched  ## fetch the models that some tests take out of other packages
 
+# Clients of other servers in environments of their own (those of the benchmarks' peers), and Node's programs.
+PROGRAMS := tests/e2e/programs
+.PHONY: test-programs lock-programs
+.build/programs/.installed: $(PROGRAMS)/package.json $(PROGRAMS)/package-lock.json
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel error
+	touch $@
+
+test-programs: .build/peers/kserve/.installed .build/peers/mlserver/.installed  ## install the programs of others that some tests run
+	@if command -v npm >/dev/null; then $(MAKE) --no-print-directory .build/programs/.installed; \
+		else echo "left out: there is no npm" >&2; fi
+
+lock-programs:  ## resolve the programs of Node anew
+	npm install --prefix $(PROGRAMS) --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
+
 # The optional engine is tested where it is installed, in an environment of its own: the default one shows that
 # nothing needs it.
 OPENVINO := .build/openvino-venv

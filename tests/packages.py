@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,16 +19,31 @@ MAGIKA = "magika/models/standard_v3_3/model.onnx"
 TEXT_DIRECTION = "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"
 
 
-def read(package: str, member: str) -> bytes:
-    """The file `member` of a package; skips the test where the wheel has not been fetched."""
+def missing(message: str) -> NoReturn:
+    """Skip a test for want of something, or fail it where everything has to be there."""
+    if os.environ.get(NO_SKIPS_VARIABLE):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def _wheel(package: str) -> zipfile.ZipFile:
     found = sorted(WHEELS.glob(f"{package.replace('-', '_')}-*.whl"))
     if not found:
-        message = f"there is no wheel of {package} in .build/wheels; `make test-packages` fetches it"
-        if os.environ.get(NO_SKIPS_VARIABLE):
-            pytest.fail(message)
-        pytest.skip(message)
-    with zipfile.ZipFile(found[-1]) as wheel:
+        missing(f"there is no wheel of {package} in .build/wheels; `make test-packages` fetches it")
+    return zipfile.ZipFile(found[-1])
+
+
+def read(package: str, member: str) -> bytes:
+    """The file `member` of a package; skips the test where the wheel has not been fetched."""
+    with _wheel(package) as wheel:
         return wheel.read(member)
+
+
+def unpack(package: str, directory: Path) -> Path:
+    """All files of a package below `directory`, for PYTHONPATH."""
+    with _wheel(package) as wheel:
+        wheel.extractall(directory)
+    return directory
 
 
 def save(package: str, member: str, directory: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +84,20 @@ def test_every_route_has_a_curl_and_no_other(routes: set[tuple[str, str]]) -> No
     assert asked <= routes
     # of a protocol the same with a version or a label is not shown again
     assert routes - asked <= {route for route in routes if "{version}" in route[1] or "{label}" in route[1]}
+
+
+def test_the_clients_have_the_versions_that_are_installed() -> None:
+    """Those of programs that `requirements/`, the benchmarks' peers and Node's package.json lock."""
+    locks = [*readme.ROOT.glob("requirements/*"), *readme.ROOT.glob("benchmarks/peers/*.lock")]
+    pinned = {line.split()[0] for file in locks for line in file.read_text().splitlines() if "==" in line}
+    packages = json.loads((readme.ROOT / "tests/e2e/programs/package.json").read_text())["dependencies"]
+    pinned |= {f"{name}=={version}" for name, version in packages.items()}
+    clients = {
+        (readme.code(name)[0], version)
+        for name, version, _ in readme.rows("| client | version | what it asks here |", PROTOCOLS)
+    }
+    languages = {("HttpClient", "17"), ("net/http", "1.19"), ("fetch", "20")}
+    assert {f"{name}=={version}" for name, version in clients - languages} <= pinned
 
 
 def kinds_of_errors(kind: type[ServingError] = ServingError) -> Iterator[type[ServingError]]:
