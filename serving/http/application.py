@@ -111,6 +111,7 @@ class Application:
                     seconds=seconds,
                     request_id=exchange.id,
                 )
+        await self._end(exchange, send)
 
     def _gauge(self, metrics: Metrics, endpoint: str) -> Gauge:
         gauge = self._gauges.get(endpoint)
@@ -125,7 +126,17 @@ class Application:
         answer.headers.append((b"content-length", b"%d" % len(answer.body)))
         answer.headers.append((ID_HEADER, exchange.id.encode()))
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        exchange.is_last = _CLOSE in answer.headers
+        await send(
+            {"type": "http.response.body", "body": answer.body, "more_body": exchange.is_last and not exchange.is_read}
+        )
+
+    @staticmethod
+    async def _end(exchange: Exchange, send: Send) -> None:
+        """Close the connection only once the client has sent its body, or does not go on with it."""
+        if exchange.is_last and not exchange.is_read:
+            await exchange.discard()
+            await send({"type": "http.response.body"})
 
     async def _pass_on(self, exchange: Exchange, send: Send) -> None:
         async def send_with_id(message: Message) -> None:

@@ -8,6 +8,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect, Request
@@ -22,6 +23,9 @@ TIMEOUT_HEADER = b"x-request-timeout-ms"
 ID_HEADER = b"x-request-id"
 _valid_id = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}").fullmatch
 _PLAIN_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=UTF-8", b"")
+_DISCARD_SECONDS, _SILENT_SECONDS = 10.0, 1.0
+_DISCARD_BODIES = 8
+"""So many times what a body may have is read of one that is too large, and thrown away."""
 Headers = Iterable[tuple[bytes, bytes]]
 JSON: Headers = ((b"content-type", b"application/json"),)
 
@@ -59,10 +63,13 @@ class Exchange:
         "_max_bytes",
         "_read",
         "_receive",
+        "_source",
         "_time_limit",
         "deadline",
         "id",
+        "is_last",
         "is_plain_json",
+        "is_read",
         "model",
         "parameters",
         "scope",
@@ -77,7 +84,9 @@ class Exchange:
         self.size = "-"
         self.model: str | None = None
         self.deadline = math.inf
-        self._receive = receive
+        self._receive = self._source = receive
+        self.is_read = self.is_last = False
+        """Whether nothing of the body is left, and whether the connection is closed after the answer."""
         self._max_bytes = max_bytes
         self._time_limit = time_limit
         self._read = 0
@@ -134,11 +143,28 @@ class Exchange:
             UnsupportedMediaTypeError, MalformedRequestError: it is compressed in another way, or damaged.
         """
         message = await self._receive()
+        if not message.get("more_body"):
+            self.is_read = True
         if message["type"] == "http.request":
             self._read += len(message.get("body", b""))
             if self._read > self._max_bytes:
                 raise self._too_large()
         return message
+
+    async def discard(self) -> None:
+        """Read what is left of the body, for some seconds, as long as it comes and is not endless.
+
+        A client that is still sending when the connection is closed hears of the reset, and not what was answered
+        (RFC 9112, section 9.6).
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_DISCARD_SECONDS):
+                left = _DISCARD_BODIES * self._max_bytes
+                while left > 0 and not self.is_read:
+                    async with asyncio.timeout(_SILENT_SECONDS):
+                        message = await self._source()
+                    left -= len(message.get("body", b""))
+                    self.is_read = not message.get("more_body")
 
     def check_length(self) -> None:
         """Refuse a body by its Content-Length, before any of it is read.

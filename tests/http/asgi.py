@@ -10,7 +10,7 @@ Headers = Iterable[tuple[str, str]]
 
 
 class Body:
-    """A `receive` that hands out chunks and counts what was taken.
+    """A `receive` that hands out chunks and counts what was taken before the answer, and what after it.
 
     Then the client waits for its answer; with `then_leave` it disconnects instead, in the middle of its body. It
     also disconnects where a test sets `gone`.
@@ -21,7 +21,8 @@ class Body:
             {"type": "http.request", "body": chunk, "more_body": then_leave or index < len(chunks) - 1}
             for index, chunk in enumerate(chunks)
         ]
-        self.taken = 0
+        self.taken = self.discarded = 0
+        self.answer: Answer | None = None
         self.gone = asyncio.Event()
         if then_leave:
             self.gone.set()
@@ -31,7 +32,10 @@ class Body:
             await self.gone.wait()
             return {"type": "http.disconnect"}
         message = self._messages.pop(0)
-        self.taken += len(message["body"])
+        if self.answer is None or not self.answer.starts:
+            self.taken += len(message["body"])
+        else:
+            self.discarded += len(message["body"])
         return message
 
 
@@ -93,5 +97,7 @@ def scope(
 async def ask(app: Any, path: str, body: Any, **more: Any) -> Answer:
     """Send one request to `app`; `body` is a `receive`."""
     answer = Answer()
+    if isinstance(body, Body):
+        body.answer = answer
     await app(scope(path, **more), body, answer)
     return answer

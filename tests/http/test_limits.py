@@ -87,6 +87,15 @@ async def test_without_a_length_reading_stops_at_the_limit(limited: Application)
     assert body.taken == 120
 
 
+async def test_what_is_left_is_thrown_away_before_the_connection_is_closed(limited: Application) -> None:
+    left = Body(*[bytes(30)] * 10)
+    check_refused(await ask(limited, "/", left, headers=[("content-length", "300")]))
+    assert (left.taken, left.discarded) == (0, 300)
+    endless = Body(*[bytes(30)] * 1000)
+    check_refused(await ask(limited, "/", endless, headers=[]))
+    assert (endless.taken, endless.discarded) == (120, 810), "eight bodies of 100 bytes"
+
+
 async def test_a_length_that_lies_does_not_help(limited: Application) -> None:
     check_refused(await ask(limited, "/", Body(bytes(101)), headers=[("content-length", "5")]))
 

@@ -46,6 +46,10 @@ public class Client {
         show("raw", send(to("/inception_v3/predict/label", "image/jpeg").POST(BodyPublishers.ofFile(image))));
         show("multipart", upload("name=\"image\"; filename=\"cat.jpg\"", image));
         show("field", upload("name=\"image\"", image));
+        show(
+            "too large",
+            send(to("/iris/predict", "application/json").POST(BodyPublishers.ofByteArray(new byte[64 << 20])))
+        );
         job();
         webSocket();
     }

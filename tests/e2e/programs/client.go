@@ -35,6 +35,7 @@ func main() {
 	show("field", upload(image, func(form *multipart.Writer) (io.Writer, error) {
 		return form.CreateFormField("image")
 	}))
+	show("too large", post("/iris/predict", "application/json", bytes.NewReader(make([]byte, 64<<20))))
 	job()
 }
 

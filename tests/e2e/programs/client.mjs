@@ -53,6 +53,8 @@ await fetched("fetch form", label, { method: "POST", body: form });
 const dataUrl = `data:image/jpeg;base64,${image.toString("base64")}`;
 await fetched("fetch data URL", label, { ...json, body: JSON.stringify({ image: dataUrl }) });
 
+await fetched("fetch too large", `${url}/iris/predict`, { ...json, body: Buffer.alloc(64 << 20) });
+
 await withAxios("axios json", `${url}/iris/predict`, row);
 await withAxios("axios named buffer", label, formData(image, "cat.jpg"));
 await withAxios("axios buffer", label, formData(image));

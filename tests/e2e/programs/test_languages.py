@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import urllib.error
+import urllib.request
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -40,8 +42,11 @@ def label(client: httpx.Client, photo: bytes) -> Any:
 
 
 def check(printed: str, *, rows: dict[str, Any], images: set[str], row: Any, label: Any) -> None:
-    """The answers that a program has printed: predictions of `rows` and `images`, a job and a refused WebSocket."""
+    """What a program has printed: predictions of `rows` and `images`, a job, a refused body and a refused WebSocket."""
     found = answers(printed)
+    large = next(name for name in found if name.endswith("too large"))
+    ((status, refused),) = found.pop(large)
+    assert (status, refused["error"]["code"]) == (413, "payload_too_large")
     ((status, accepted),) = found.pop("accepted")
     assert (status, accepted["status"]) == (202, "queued")
     ((status, job),) = found.pop("job")
@@ -96,6 +101,22 @@ def test_requests(server: Server, photo: bytes, row: Any, label: Any) -> None:
         chunks = (photo[start : start + 4096] for start in range(0, len(photo), 4096))
         assert post(LABEL, data=chunks, headers={"content-type": "image/jpeg"}) == label
         assert session.head(f"{server.url}/livez", timeout=60).status_code == 200
+        json_type = {"content-type": "application/json"}
+        assert (
+            session.post(f"{server.url}/iris/predict", bytes(64 << 20), headers=json_type, timeout=60).status_code
+            == 413
+        )
+
+
+def test_urllib_is_told_that_a_body_is_too_large(server: Server) -> None:
+    """It reads nothing before it has sent everything."""
+    request = urllib.request.Request(
+        f"{server.url}/iris/predict", bytes(64 << 20), {"Content-Type": "application/json"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as refused, urllib.request.urlopen(request, timeout=60):
+        pass
+    assert refused.value.code == 413
+    refused.value.close()
 
 
 def test_aiohttp(server: Server, photo: bytes, row: Any, label: Any) -> None:
