@@ -220,6 +220,7 @@ async def test_the_content_types_of_images_are_those_that_are_allowed(document: 
             "image/webp",
             "image/bmp",
             "image/gif",
+            "image/avif",
         }
     for path in IRIS:
         assert set(document["paths"][path]["post"]["requestBody"]["content"]) == {"application/json"}
