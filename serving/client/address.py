@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+# The first request would import these. A process that is forked in the middle of that, by another thread, would wait
+# for its end for ever.
+import encodings.idna  # noqa: F401
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
+import certifi  # noqa: F401
+import httpcore  # noqa: F401
 import httpx
 
 from serving.client.answers import LostError, UnreachableError
@@ -68,6 +74,11 @@ class Address:
     def open(self, headers: Mapping[str, str] | None = None) -> httpx.Client:
         transport = httpx.HTTPTransport(uds=self._socket) if self._socket else None
         return httpx.Client(**self.options(headers), transport=transport)
+
+    @staticmethod
+    def prepare_async() -> None:
+        """Import what the first request of `open_async` would import."""
+        import_module("anyio._backends._asyncio")
 
     def open_async(self) -> httpx.AsyncClient:
         transport = httpx.AsyncHTTPTransport(uds=self._socket) if self._socket else None

@@ -65,6 +65,7 @@ class AsyncHttpConnection:
 
     def __init__(self, target: str, timeout: float, tls: Tls) -> None:
         self._target = _Target(target, timeout, tls)
+        self._target.prepare_async()
         self._http = PerProcess(self._target.open_async)
 
     async def send(self, request: HttpRequest, deadline: Deadline) -> httpx.Response:

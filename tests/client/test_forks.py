@@ -126,3 +126,24 @@ def test_without_support_in_the_library_a_child_is_told_so(monkeypatch: pytest.M
     assert "cannot be reached" in child_of(parent)
     monkeypatch.setenv("GRPC_ENABLE_FORK_SUPPORT", "0")
     assert "GRPC_ENABLE_FORK_SUPPORT is off; use REST" in child_of(parent)
+
+
+def test_the_first_request_imports_nothing(any_models: Address) -> None:
+    """A child would wait for ever for an import that another thread of its parent was in the middle of."""
+    program = f"""
+import asyncio, sys
+from serving.client import AsyncPredictor, Predictor
+
+async def ask():
+    await asynchronous.predict("flowers", rows=[{row(0)[0]}])
+    await asynchronous.close()
+
+blocking, asynchronous = Predictor({any_models.url!r}), AsyncPredictor({any_models.url!r})
+before = set(sys.modules)
+blocking.predict("flowers", rows=[{row(0)[0]}])
+asyncio.run(ask())
+print(sorted(set(sys.modules) - before))
+blocking.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=True)
+    assert done.stdout == "[]\n"
