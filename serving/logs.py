@@ -28,7 +28,7 @@ def configure_logging(settings: LoggingSettings) -> None:
             "loggers": {
                 "serving": {"level": settings.level},
                 "bentoml": {"level": settings.level, "handlers": [], "propagate": True},
-                "uvicorn": {"level": "WARNING"},
+                "uvicorn": {"level": "WARNING", "handlers": [], "propagate": True},
                 # Warns of every broken form, which is the caller's to hear of.
                 "python_multipart": {"level": "ERROR"},
             },

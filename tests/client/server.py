@@ -57,6 +57,7 @@ def serve(
         host="127.0.0.1",
         port=port,
         lifespan="off",
+        log_config=None,
         log_level="warning",
         ssl_certfile=tls and tls[0],
         ssl_keyfile=tls and str(tls[1]),

@@ -546,7 +546,7 @@ def test_the_document_describes_what_the_model_takes_and_answers() -> None:
     described = classifier(classes=2).operation()
     assert described.parameters[0]["schema"] == {"type": "integer", "minimum": 1, "maximum": 2}
     ranked = described.content["application/json"]["schema"]["properties"]["top_k"]
-    assert (ranked["default"], ranked["maximum"]) == (2, 2)
+    assert (ranked["maximum"], ranked["description"]) == (2, "classes to name, 2 where it is left out")
     plain = other("raw", [spec("z", "float32", None)], scores="").operation()
     assert plain.parameters == []
     assert plain.label is None

@@ -135,7 +135,8 @@ def test_command_that_is_wrong(arguments: str, capsys: pytest.CaptureFixture[str
 
 def test_command_with_values_that_no_column_takes(target: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "iris", "--row", "a,b", "--target", target, "--timeout", "60"]) == exits.USAGE
-    assert capsys.readouterr().err == "serving: --row a,b: sepal length (cm): 'a' is no float32\n"
+    expected = "'a' is not a number: write it as JSON does, such as 5.1, -3 or 1e-7"
+    assert capsys.readouterr().err == f"serving: --row a,b: sepal length (cm): {expected}\n"
 
 
 def test_command_without_a_model_asks_the_default_one(target: str, capsys: pytest.CaptureFixture[str]) -> None:
