@@ -48,6 +48,9 @@ class PrivateRedis(GivenRedis):
         self._command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
         # A replica is given its copy at once.
         self._command += ["--repl-diskless-sync-delay", "0", *options]
+        if "--cluster-enabled" in options:
+            # Its usual one, 10,000 above the other, need not exist.
+            self._command += ["--cluster-port", str(free_port())]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
