@@ -77,8 +77,9 @@ class Address:
 
     @staticmethod
     def prepare_async() -> None:
-        """Import what the first request of `open_async` would import."""
+        """Import what the requests of `open_async` would import."""
         import_module("anyio._backends._asyncio")
+        import_module("sniffio")
 
     def open_async(self) -> httpx.AsyncClient:
         transport = httpx.AsyncHTTPTransport(uds=self._socket) if self._socket else None

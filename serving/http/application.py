@@ -111,10 +111,7 @@ class Application:
                     seconds=seconds,
                     request_id=exchange.id,
                 )
-        if exchange.is_last and not exchange.is_read:
-            # Close the connection only once the client has sent its body, or does not go on with it.
-            await exchange.discard()
-            await send({"type": "http.response.body"})
+        await self._end(exchange, send)
 
     def _gauge(self, metrics: Metrics, endpoint: str) -> Gauge:
         gauge = self._gauges.get(endpoint)
@@ -133,6 +130,13 @@ class Application:
         await send(
             {"type": "http.response.body", "body": answer.body, "more_body": exchange.is_last and not exchange.is_read}
         )
+
+    @staticmethod
+    async def _end(exchange: Exchange, send: Send) -> None:
+        """Close the connection only once the client has sent its body, or does not go on with it."""
+        if exchange.is_last and not exchange.is_read:
+            await exchange.discard()
+            await send({"type": "http.response.body"})
 
     async def _pass_on(self, exchange: Exchange, send: Send) -> None:
         async def send_with_id(message: Message) -> None:
