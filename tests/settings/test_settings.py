@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ Configure = Callable[[str], Settings]
 
 
 @pytest.fixture(autouse=True)
-def _no_jobs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here nothing of tests/conftest.py counts."""
+def _no_jobs_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Here nothing of tests/conftest.py counts, and nothing that is read here counts elsewhere."""
     for name in ("JOBS__URL", "JOBS__EMBEDDED_WORKER", "GRPC__ENABLED"):
         monkeypatch.delenv(f"SERVING__{name}")
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
 
 
 @pytest.fixture
