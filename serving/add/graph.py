@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
-import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from serving.add.external_data import find_external_data
+from serving.add.protobuf import all_nodes, integers_of, producers_of, shown_name, strings_of
 from serving.core.errors import ModelError
-from serving.store.models import MODEL_FILE, ONNX_FILE, SAMPLE_FILE
+from serving.store.models import ONNX_FILE
 
 # The limit of protobuf. What is larger keeps its weights in files beside it.
 _MOST_BYTES = 2**31 - 1
@@ -27,9 +27,6 @@ _DOMAINS = {"", "ai.onnx", "ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview", 
 # Operators of ONNX Runtime itself.
 _RUNTIME_DOMAINS = {"com.microsoft", "com.microsoft.nchwc", "com.microsoft.experimental", "com.ms.internal.nhwc"}
 _ML = "ai.onnx.ml"
-# Files of a stored model that no weights may overwrite; BentoML unpickles the last one.
-_RESERVED = {MODEL_FILE, ONNX_FILE, SAMPLE_FILE, "custom_objects.pkl"}
-_PICKLES = {".pkl", ".pickle", ".joblib", ".dill"}
 _OTHER_FORMATS = {
     **dict.fromkeys((".pkl", ".pickle", ".joblib"), "a pickle of scikit-learn or another library"),
     **dict.fromkeys((".pt", ".pth", ".safetensors"), "a file of PyTorch"),
@@ -39,7 +36,6 @@ _OTHER_FORMATS = {
     ".ort": "ONNX Runtime's own format",
 }
 _EXPORT = "docs/own_model.md has the line that exports it to ONNX"
-_LONGEST_NAME = 100
 # Operators that pass values on as they are: what stands before them says what a value is.
 _TRANSPARENT = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "DequantizeLinear", "QuantizeLinear"}
 _DATA_DEPENDENT = {"NonZero", "NonMaxSuppression", "Unique", "Compress", "Loop", "If", "Scan", "StringSplit"}
@@ -95,17 +91,17 @@ class Graph:
     @property
     def producer(self) -> str:
         """What exported it, as `skl2onnx 1.20.0`."""
-        return _shown(f"{self.proto.producer_name} {self.proto.producer_version}".strip())
+        return shown_name(f"{self.proto.producer_name} {self.proto.producer_version}".strip())
 
     @property
     def operators(self) -> set[str]:
         """Types of all operators, as `MatMul`."""
-        return {node.op_type for node in _nodes(self.proto)}
+        return {node.op_type for node in all_nodes(self.proto)}
 
     @property
     def is_classical(self) -> bool:
         """Whether it has operators of classical machine learning, such as trees and encoders."""
-        return any(node.domain == _ML for node in _nodes(self.proto))
+        return any(node.domain == _ML for node in all_nodes(self.proto))
 
     @property
     def depends_on_data(self) -> bool:
@@ -115,7 +111,7 @@ class Graph:
     @property
     def has_missing_branch(self) -> bool:
         """Whether a tree in it says where a row goes whose value is missing, as those that were trained with such."""
-        return any(sum(_integers(node, "nodes_missing_value_tracks_true")) for node in _nodes(self.proto))
+        return any(sum(integers_of(node, "nodes_missing_value_tracks_true")) for node in all_nodes(self.proto))
 
     def has_no_shape(self, name: str) -> bool:
         """Whether not even the number of dimensions of an input is declared."""
@@ -140,7 +136,7 @@ class Graph:
 
         That of a quantised graph has the name of the one that it stands for.
         """
-        producers = _producers(self.proto.graph)
+        producers = producers_of(self.proto.graph)
         seen: set[str] = set()
         name = output
         while name in producers and name not in seen:
@@ -163,7 +159,7 @@ class Graph:
             queue, seen = [start], {start}
             while queue:
                 for node in consumers.get(queue.pop(0), []):
-                    if names := _strings(node, "cats_strings", "keys_strings", "classlabels_strings"):
+                    if names := strings_of(node, "cats_strings", "keys_strings", "classlabels_strings"):
                         known.append(names)
                         continue
                     new = [name for name in node.output if name and name not in seen]
@@ -181,7 +177,7 @@ class Graph:
         for output in outputs:
             if len(labels := self.zipmap_labels.get(output, [])) == classes:
                 return labels
-        producers = _producers(self.proto.graph)
+        producers = producers_of(self.proto.graph)
         arrays = {each.name: each for each in self.proto.graph.initializer}
         for output in outputs:
             queue, seen = [output], {output}
@@ -212,7 +208,7 @@ class Graph:
                 with os.fdopen(descriptor, "rb") as content, target.open("xb") as copy:
                     shutil.copyfileobj(content, copy, 1 << 20)
             except OSError as error:
-                raise ModelError(f"external data {_shown(location)} cannot be copied: {error.strerror}") from error
+                raise ModelError(f"external data {shown_name(location)} cannot be copied: {error.strerror}") from error
         path = directory / ONNX_FILE
         path.write_bytes(self.proto.SerializeToString())
         return path
@@ -227,7 +223,7 @@ def load_graph(source: Path) -> Graph:
     onnx = require_onnx()
     graph = Graph(_parse(source, onnx), source)
     _check_operators(graph)
-    graph.external = _external_files(graph)
+    graph.external = find_external_data(graph.proto, graph.source)
     _free_lengths(graph)
     graph.fault = _checked(source, onnx)
     _remove_zipmaps(graph, onnx)
@@ -266,11 +262,11 @@ def _parse(source: Path, onnx: Any) -> Any:
 
 def _check_operators(graph: Graph) -> None:
     functions = {(function.domain, function.name) for function in graph.proto.functions}
-    for node in _nodes(graph.proto):
+    for node in all_nodes(graph.proto):
         if node.domain not in _DOMAINS | _RUNTIME_DOMAINS and (node.domain, node.op_type) not in functions:
             raise ModelError(
-                f"{graph.source} uses {_shown(node.op_type)} of {_shown(node.domain)}, an operator that ONNX Runtime "
-                "does not have; export the model without custom operators"
+                f"{graph.source} uses {shown_name(node.op_type)} of {shown_name(node.domain)}, an operator that ONNX "
+                "Runtime does not have; export the model without custom operators"
             )
 
 
@@ -279,66 +275,8 @@ def _checked(source: Path, onnx: Any) -> str:
     try:
         onnx.checker.check_model(str(source))
     except (onnx.checker.ValidationError, ValueError, TypeError, RuntimeError) as error:
-        return _shown(" ".join(str(error).split()), 300)
+        return shown_name(" ".join(str(error).split()), 300)
     return ""
-
-
-# External data
-
-
-def _external_files(graph: Graph) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for tensor in _tensors(graph.proto):
-        if not tensor.external_data and tensor.data_location != 1:  # TensorProto.EXTERNAL
-            continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
-        location = entries.get("location", "")
-        # `./weights` and `weights` are one file.
-        path = str(PurePosixPath(location)) if location else ""
-        if path not in found:
-            found[path] = _external_file(graph.source, location)
-        _check_range(graph.source, location, found[path], entries)
-    return found
-
-
-def _external_file(source: Path, location: str) -> Path:
-    shown = _shown(location)
-    path = PurePosixPath(location)
-    if (
-        not location
-        or path.is_absolute()
-        or ".." in path.parts
-        or not path.parts
-        or re.search(r"[\\\0]|^[A-Za-z]:", location)
-    ):
-        raise ModelError(f"{source}: its external data {shown!r} is outside of the model's directory; export it again")
-    if path.parts[0].lower() in _RESERVED or path.suffix.lower() in _PICKLES:
-        raise ModelError(f"{source}: its external data may not be called {shown}; save it under another name")
-    file = source.parent
-    for part in path.parts:
-        file = file / part
-        if file.is_symlink():
-            raise ModelError(f"{source}: its external data {shown} is behind a symbolic link; copy the file itself")
-    try:
-        regular = stat.S_ISREG(file.stat().st_mode)
-    except OSError as error:
-        raise ModelError(f"{source}: its external data {shown} is missing; it has to lie beside the graph") from error
-    if not regular:
-        raise ModelError(f"{source}: its external data {shown} is no file")
-    if not os.access(file, os.R_OK):
-        raise ModelError(f"{source}: its external data {shown} may not be read")
-    return file
-
-
-def _check_range(source: Path, location: str, file: Path, entries: dict[str, str]) -> None:
-    try:
-        offset, length = int(entries.get("offset") or 0), int(entries.get("length") or 0)
-    except ValueError as error:
-        raise ModelError(f"{source}: the place of a tensor in {_shown(location)} is no number") from error
-    if offset < 0 or length < 0 or offset + length > file.stat().st_size:
-        raise ModelError(
-            f"{source}: its external data {_shown(location)} is shorter than the graph says; copy it again"
-        )
 
 
 # The end of a graph
@@ -367,7 +305,7 @@ def take_apart(graph: Graph, stacked: Mapping[str, int]) -> None:
         position = values.index(output)
         values[position : position + 1] = [onnx.helper.make_tensor_value_info(name, kind, None) for name in names]
         _set_outputs(graph, values)
-        graph.notes.append(f"{_shown(output.name)} is {len(names)} outputs now: {_shown(', '.join(names))}")
+        graph.notes.append(f"{shown_name(output.name)} is {len(names)} outputs now: {shown_name(', '.join(names))}")
 
 
 def _set_outputs(graph: Graph, outputs: list[Any]) -> None:
@@ -379,23 +317,23 @@ def _set_outputs(graph: Graph, outputs: list[Any]) -> None:
 
 def _remove_zipmaps(graph: Graph, onnx: Any) -> None:
     """Have the tensor of probabilities as output where a ZipMap makes a map for each row of it."""
-    producers = _producers(graph.proto.graph)
+    producers = producers_of(graph.proto.graph)
     for output in graph.proto.graph.output:
         node = producers.get(output.name)
         if node is None or node.op_type != "ZipMap" or node.domain != _ML or _is_read(graph, output.name):
             continue
-        labels = _strings(node, "classlabels_strings") or [
-            str(label) for label in _integers(node, "classlabels_int64s")
+        labels = strings_of(node, "classlabels_strings") or [
+            str(label) for label in integers_of(node, "classlabels_int64s")
         ]
         graph.zipmap_labels[output.name] = labels
         tensor = _output(onnx, output, output.name, [None, len(labels)] if labels else None)
         _replace_output(graph, onnx, node, [(tensor, node.input[0])])
-        graph.notes.append(f"the ZipMap before {_shown(output.name)} is taken off: the output is a tensor now")
+        graph.notes.append(f"the ZipMap before {shown_name(output.name)} is taken off: the output is a tensor now")
 
 
 def _remove_sequences(graph: Graph, onnx: Any) -> None:
     """Have the tensors as outputs of which the end of a graph makes a sequence."""
-    producers = _producers(graph.proto.graph)
+    producers = producers_of(graph.proto.graph)
     for output in list(graph.proto.graph.output):
         node = producers.get(output.name)
         if node is None or node.op_type != "SequenceConstruct" or not node.input or _is_read(graph, output.name):
@@ -406,7 +344,7 @@ def _remove_sequences(graph: Graph, onnx: Any) -> None:
             tensors = [_output(onnx, output, name, None) for name in names]
             _replace_output(graph, onnx, node, list(zip(tensors, node.input, strict=True)))
             graph.notes.append(
-                f"the sequence {_shown(output.name)} is {len(names)} outputs now: {_shown(', '.join(names))}"
+                f"the sequence {shown_name(output.name)} is {len(names)} outputs now: {shown_name(', '.join(names))}"
             )
 
 
@@ -431,12 +369,12 @@ def _replace_output(graph: Graph, onnx: Any, node: Any, tensors: list[tuple[Any,
 
 def _is_read(graph: Graph, name: str) -> bool:
     """Whether an output of the graph is the input of an operator as well."""
-    return any(name in node.input for node in _nodes(graph.proto))
+    return any(name in node.input for node in all_nodes(graph.proto))
 
 
 def _replace_locales(graph: Graph) -> None:
     """Have upper and lower case told by a locale that every image has; English rules are those of Unicode."""
-    for node in _nodes(graph.proto):
+    for node in all_nodes(graph.proto):
         if node.op_type != "StringNormalizer":
             continue
         attribute = next((each for each in node.attribute if each.name == "locale"), None)
@@ -446,78 +384,17 @@ def _replace_locales(graph: Graph) -> None:
             attribute.s = _LOCALE
 
 
-# Walking a model
-
-
-def _nodes(proto: Any) -> Iterator[Any]:
-    """All nodes, also those of inner graphs and of functions."""
-    yield from _nodes_of(proto.graph.node)
-    for function in proto.functions:
-        yield from _nodes_of(function.node)
-
-
-def _nodes_of(nodes: Any) -> Iterator[Any]:
-    for node in nodes:
-        yield node
-        for graph in _inner_graphs(node):
-            yield from _nodes_of(graph.node)
-
-
-def _inner_graphs(node: Any) -> Iterator[Any]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def _tensors(proto: Any) -> Iterator[Any]:
-    """All tensors that the file has values of."""
-    graphs = [proto.graph]
-    for node in _nodes(proto):
-        graphs.extend(_inner_graphs(node))
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            if attribute.HasField("sparse_tensor"):
-                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-            yield from attribute.tensors
-            for sparse in attribute.sparse_tensors:
-                yield from (sparse.values, sparse.indices)
-    for graph in graphs:
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-
-
-def _producers(graph: Any) -> dict[str, Any]:
-    return {name: node for node in graph.node for name in node.output if name}
-
-
-def _strings(node: Any, *names: str) -> list[str]:
-    for attribute in node.attribute:
-        if attribute.name in names and attribute.strings:
-            return [text.decode("utf-8", "replace") for text in attribute.strings]
-    return []
-
-
-def _integers(node: Any, *names: str) -> list[int]:
-    for attribute in node.attribute:
-        if attribute.name in names and attribute.ints:
-            return list(attribute.ints)
-    return []
-
-
 def _labels_of(node: Any, arrays: dict[str, Any], classes: int) -> list[str]:
-    if node.op_type == "LabelEncoder" and (values := _strings(node, "values_strings")):
-        keys = _integers(node, "keys_int64s")
+    if node.op_type == "LabelEncoder" and (values := strings_of(node, "values_strings")):
+        keys = integers_of(node, "keys_int64s")
         if sorted(keys) == list(range(classes)) and len(keys) == len(values):
             return [value for _, value in sorted(zip(keys, values, strict=True))]
         return []
     if node.op_type in {"ArrayFeatureExtractor", "Gather"} and node.input and node.input[0] in arrays:
         return _array_of_labels(arrays[node.input[0]], classes)
-    if labels := _strings(node, "classlabels_strings"):
+    if labels := strings_of(node, "classlabels_strings"):
         return labels
-    return [str(label) for label in _integers(node, "classlabels_ints", "classlabels_int64s")]
+    return [str(label) for label in integers_of(node, "classlabels_ints", "classlabels_int64s")]
 
 
 def _array_of_labels(tensor: Any, classes: int) -> list[str]:
@@ -532,9 +409,3 @@ def _array_of_labels(tensor: Any, classes: int) -> list[str]:
         values = numpy_helper.to_array(tensor).ravel().tolist()
         return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
     return []
-
-
-def _shown(text: str, longest: int = _LONGEST_NAME) -> str:
-    """A name out of the file as a message repeats it."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
-    return printable if len(printable) <= longest else f"{printable[:longest]}…"
