@@ -23,13 +23,6 @@ LABEL = "/inception_v3/predict/label"
 
 
 @pytest.fixture
-def image(tmp_path: Path, photo: bytes) -> Path:
-    file = tmp_path / "photo.jpg"
-    file.write_bytes(photo)
-    return file
-
-
-@pytest.fixture
 def row(client: httpx.Client) -> Any:
     """The right answer for `ROW`."""
     return client.post("/iris/predict", json=ROW).json()

@@ -29,13 +29,6 @@ NO_SHARED_MEMORY = "shared memory is not supported; requests and answers carry t
 
 
 @pytest.fixture
-def image(tmp_path: Path, photo: bytes) -> Path:
-    file = tmp_path / "photo.jpg"
-    file.write_bytes(photo)
-    return file
-
-
-@pytest.fixture
 def label(client: httpx.Client, photo: bytes) -> str:
     found: str = client.post("/inception_v3/predict/label", files={"image": photo}).json()["prediction"]
     return found
