@@ -18,7 +18,6 @@ from serving.jobs.redis_store import RedisJobStore
 from serving.settings.jobs import JobsSettings
 from tests.jobs.factory import BROKEN, LONG_SECONDS, MODEL, claim_one, new_job, next_claim, submit, until
 from tests.jobs.redis_server import PrivateRedis, private_redis, valkey_server
-from tests.jobs.test_redis_store import is_up
 
 __all__ = ["private_redis", "valkey_server"]
 
@@ -73,13 +72,15 @@ async def everything(store: RedisJobStore) -> None:
     await submit(store, id="two", ttl_seconds=0.01)
     await submit(store, id="three")
     await store.cancel("three")
+    await submit(store, id="four")
     await asyncio.sleep(0.1)
     assert (await store.get("two")).status is Status.EXPIRED
     await store.maintain()
     with pytest.raises(NotFoundError):
         await store.get("one")
-    assert [job.id for job in (await store.page()).jobs] == ["two"]
-    assert (await store.stats())[MODEL].counts[Status.EXPIRED] == 1
+    assert {job.id for job in (await store.page()).jobs} == {"two", "four"}
+    counts = (await store.stats())[MODEL].counts
+    assert (counts[Status.EXPIRED], counts[Status.QUEUED]) == (1, 1)
 
 
 @pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
@@ -107,17 +108,30 @@ async def test_these_rights_are_enough(
         assert await redis.execute_command("ACL", "LOG") == [], "the user was denied something"
 
 
-async def test_every_step_runs_on_valkey(private_redis: Callable[..., PrivateRedis], valkey_server: str) -> None:
-    """As a cluster, which lets a script use the keys of one slot only."""
-    server = private_redis("--cluster-enabled", "yes", program=valkey_server)
+async def is_up(redis: Redis) -> bool:
+    return b"cluster_state:ok" in await redis.execute_command("CLUSTER", "INFO")
+
+
+@pytest.mark.parametrize("program", ["redis-server", "valkey-server"])
+@pytest.mark.parametrize("query", ["", "?cluster=true"], ids=["one node", "cluster"])
+async def test_every_step_runs_on_a_cluster(
+    request: pytest.FixtureRequest, private_redis: Callable[..., PrivateRedis], program: str, query: str
+) -> None:
+    """It lets a script use the keys of one slot only."""
+    if program == "valkey-server":
+        program = request.getfixturevalue("valkey_server")
+    server = private_redis("--cluster-enabled", "yes", program=program)
+    settings = JobsSettings(
+        url=f"{server.url}{query}", result_retention_seconds=0.05, backoff_seconds=[0.05], lease_seconds=60
+    )
     async with Redis.from_url(server.url) as redis:
         await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         await until(lambda: is_up(redis))
-    settings = JobsSettings(
-        url=f"{server.url}?cluster=true", result_retention_seconds=0.05, backoff_seconds=[0.05], lease_seconds=60
-    )
-    store = RedisJobStore(settings)
-    try:
-        await everything(store)
-    finally:
-        await store.close()
+        store = RedisJobStore(settings)
+        try:
+            await everything(store)
+        finally:
+            await store.close()
+        keys = await redis.keys("*")
+        assert keys
+        assert {key.split(b"}")[0] for key in keys} == {b"{serving"}

@@ -380,50 +380,6 @@ async def test_a_job_whose_input_was_evicted_fails(store: RedisJobStore, redis: 
         await store.retry("one", ttl_seconds=1)
 
 
-# --- one slot ---
-
-
-async def is_up(redis: Redis) -> bool:
-    return b"cluster_state:ok" in await redis.execute_command("CLUSTER", "INFO")
-
-
-@pytest.mark.parametrize("query", ["", "?cluster=true"], ids=["one node", "cluster"])
-async def test_every_step_runs_on_a_cluster(private_redis: StartRedis, query: str) -> None:
-    server = private_redis("--cluster-enabled", "yes")
-    async with client(server.url) as redis:
-        await redis.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        await until(lambda: is_up(redis))
-        async with opened(f"{server.url}{query}", result_retention_seconds=0.05) as store:
-            idle = asyncio.create_task(next_claim(store))
-            await asyncio.sleep(0.05)
-            await submit(store, id="one", idempotency_key="key")
-            async with asyncio.timeout(LONG_SECONDS):
-                lease = (await idle)[0].lease
-            assert await store.renew([lease]) == {"one"}
-            assert await store.release(lease)
-            lease = (await claim_one(store)).lease
-            assert await store.fail(lease, BROKEN, retryable=False)
-            await store.retry("one", ttl_seconds=50)
-            await store.claim(MODEL, "dead", limit=1)
-            assert await store.abandon("dead") == 1
-            lease = (await next_claim(store))[0].lease
-            waiting = asyncio.create_task(store.wait("one", 1000))
-            await asyncio.sleep(0.05)
-            assert await store.succeed(lease, b"1")
-            async with asyncio.timeout(LONG_SECONDS):
-                assert (await waiting).result == b"1"
-            await submit(store, id="two")
-            await store.cancel("two")
-            await submit(store, id="three")
-            await asyncio.sleep(0.1)
-            await store.maintain()
-            assert [job.id for job in (await store.page()).jobs] == ["three"]
-            assert (await store.stats())[MODEL].counts[Status.QUEUED] == 1
-            keys = await redis.keys("*")
-            assert keys
-            assert {key.split(b"}")[0] for key in keys} == {b"{test"}
-
-
 # --- what it says of the server ---
 
 
